@@ -1,0 +1,96 @@
+//! One capture: an event goes from the caller's stack into a ring.
+//!
+//! In: an [`Event`], the time, what is common to all events. Out: a committed frame and its uuid, or a
+//! [`CaptureError`] and a ring without a trace of it. Nothing here allocates, waits, or makes a system call.
+
+use crate::common::Common;
+use crate::event::Event;
+use crate::limits::FRAME_END_BYTES;
+use crate::ring::Producer;
+use crate::stamp::{Stamp, Stamper};
+use crate::stats::CaptureError;
+use crate::uuid::Uuid;
+use crate::wire::event::{FRAME_TAIL, Survey, measure, stamp, survey, write};
+use crate::wire::timestamp::Timestamp;
+use crate::wire::writer::Writer;
+
+/// The producing end of a ring, with what it takes to capture: identity, time, limits.
+///
+/// One per thread, interrupt handler or lock: a capture needs it exclusively.
+#[derive(Debug)]
+pub struct Lane<'m> {
+    producer: Producer<'m>,
+    stamper: Stamper,
+    events_max: usize,
+    event_bytes_max: usize,
+}
+
+impl<'m> Lane<'m> {
+    /// A lane that keeps at most `events_max` undecided events of at most `event_bytes_max` bytes of JSON each.
+    ///
+    /// The size is lowered to a quarter of the ring's capacity: an event needs contiguous room, and a ring must hold
+    /// several to be one.
+    pub fn new(producer: Producer<'m>, stamper: Stamper, events_max: usize, event_bytes_max: usize) -> Self {
+        let event_bytes_max = event_bytes_max.min(producer.capacity() / 4);
+        Self { producer, stamper, events_max, event_bytes_max }
+    }
+
+    /// Captures an event: on `Ok` it is in the ring, complete, with the uuid returned and a timestamp that will not change.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError::Full`] if the ring has no room or holds `events_max` events; each other [`CaptureError`] for what
+    /// it says. The ring is then as it was before.
+    #[inline(always)]
+    pub fn capture(&mut self, event: &Event<'_>, common: &Common<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
+        let survey = survey(event, common)?;
+        if !self.producer.has_room_for_event(self.events_max) {
+            return Err(CaptureError::Full);
+        }
+        let stamp = stamp(event, &mut self.stamper, now);
+        let Ok(mut grant) = self.producer.grant(survey.bytes) else {
+            return self.capture_exactly(event, &survey, &stamp, common);
+        };
+        let mut writer = Writer::new(grant.bytes_mut());
+        write(event, &survey, self.stamper.head(), &stamp, common, FRAME_TAIL, &mut writer)?;
+        match writer.finish() {
+            Some(len) if len <= self.event_bytes_max + FRAME_END_BYTES => {
+                grant.commit(len);
+                Ok(stamp.uuid())
+            }
+            Some(_) => Err(CaptureError::TooLarge),
+            None => {
+                drop(grant);
+                self.capture_exactly(event, &survey, &stamp, common)
+            }
+        }
+    }
+
+    /// The producer, for its counts.
+    pub fn producer(&self) -> &Producer<'m> {
+        &self.producer
+    }
+
+    /// The estimate did not fit, or too much had to be escaped: measure, then decide.
+    #[cold]
+    #[inline(never)]
+    fn capture_exactly(
+        &mut self,
+        event: &Event<'_>,
+        survey: &Survey,
+        stamp: &Stamp,
+        common: &Common<'_>,
+    ) -> Result<Uuid, CaptureError> {
+        let bytes = measure(event, survey, self.stamper.head(), stamp, common, FRAME_TAIL)?;
+        if bytes > self.event_bytes_max + FRAME_END_BYTES {
+            return Err(CaptureError::TooLarge);
+        }
+        let mut grant = self.producer.grant(bytes).map_err(|_| CaptureError::Full)?;
+        let mut writer = Writer::new(grant.bytes_mut());
+        write(event, survey, self.stamper.head(), stamp, common, FRAME_TAIL, &mut writer)?;
+        // Only a value that writes something else each time can differ from its own measure.
+        let len = writer.finish().ok_or(CaptureError::InvalidValue)?;
+        grant.commit(len);
+        Ok(stamp.uuid())
+    }
+}

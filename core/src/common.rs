@@ -1,0 +1,270 @@
+//! What every event of a client says: the library's name and version, and the super properties, rendered once.
+//!
+//! In: properties, when a client is built or changes them. Out: a [`Common`], a padded block of bytes which the encoder
+//! copies into each event without looking at it, unless the event has a key of the same name.
+
+use core::fmt;
+
+use crate::limits::{DEPTH_MAX, SUPER_PROPERTIES_MAX};
+use crate::property::{DOLLAR_MASK, Property, Value, is_always_reserved, key_mask};
+use crate::stats::CaptureError;
+use crate::wire::event::write_value;
+use crate::wire::writer::{Out, Writer};
+use crate::wire::{LIB_NAME, LIB_VERSION, escape, key};
+
+/// Blocks are copied in steps of this many bytes and padded to whole ones.
+pub(crate) const BLOCK_STEP: usize = 16;
+
+/// What closes the distinct id and opens the properties.
+const OPEN: &str = "\",\"properties\":{";
+
+/// Properties that every event of a client carries, rendered.
+///
+/// A property of the event's own wins over one of these with the same key.
+#[derive(Clone, Copy)]
+pub struct Common<'a> {
+    block: &'a [u8],
+    len: usize,
+    mask: u64,
+}
+
+impl<'a> Common<'a> {
+    /// Bytes that [`render`](Common::render) needs for `properties`, at most.
+    pub fn bytes_for(properties: &[Property<'_>]) -> usize {
+        let own = OPEN.len() + key::LIB.len() + LIB_NAME.len() + key::LIB_VERSION.len() + LIB_VERSION.len() + 12;
+        properties
+            .iter()
+            .fold(own, |sum, property| {
+                let value = crate::wire::event::measure_value(&property.value).unwrap_or(0);
+                sum.saturating_add(property.key.text.len()).saturating_add(value).saturating_add(4)
+            })
+            .next_multiple_of(BLOCK_STEP)
+    }
+
+    /// Renders `$lib`, `$lib_version` and `properties` into `memory`.
+    ///
+    /// # Errors
+    ///
+    /// [`CommonError`]; what `memory` holds then is of no use.
+    pub fn render(memory: &'a mut [u8], properties: &[Property<'_>]) -> Result<Self, CommonError> {
+        if properties.len() > SUPER_PROPERTIES_MAX {
+            return Err(CommonError::TooMany);
+        }
+        let mut mask = DOLLAR_MASK;
+        let mut out = Writer::new(memory);
+        out.bytes(OPEN.as_bytes());
+        out.string(key::LIB);
+        out.bytes(b":");
+        out.string(LIB_NAME);
+        out.bytes(b",");
+        out.string(key::LIB_VERSION);
+        out.bytes(b":");
+        out.string(LIB_VERSION);
+        for (at, property) in properties.iter().enumerate() {
+            let name = property.key.text;
+            let twice = properties.iter().take(at).any(|earlier| earlier.key.text == name);
+            if name.is_empty()
+                || twice
+                || is_always_reserved(name.as_bytes())
+                || escape::next_run(name.as_bytes()).1.is_some()
+            {
+                return Err(CommonError::BadKey);
+            }
+            if name == key::COOKIELESS_MODE && !matches!(property.value, Value::Bool(_)) {
+                return Err(CommonError::BadValue);
+            }
+            mask |= key_mask(name.as_bytes());
+            out.bytes(b",");
+            out.string(name);
+            out.bytes(b":");
+            write_value(&mut out, &property.value, DEPTH_MAX).map_err(|_| CommonError::BadValue)?;
+        }
+        let len = out.finish().ok_or(CommonError::NoRoom)?;
+        let block = memory.get_mut(..len.next_multiple_of(BLOCK_STEP)).ok_or(CommonError::NoRoom)?;
+        block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
+        Ok(Self { block, len, mask })
+    }
+
+    /// The same snapshot over another copy of its bytes, for owners that keep them beside it.
+    ///
+    /// `block` must be a copy of [`as_block`](Common::as_block); anything else makes events that are not JSON.
+    #[must_use]
+    #[inline(always)]
+    pub fn over<'b>(&self, block: &'b [u8]) -> Common<'b> {
+        Common { block, len: self.len, mask: self.mask }
+    }
+
+    /// The rendered bytes, padding included.
+    pub fn as_block(&self) -> &'a [u8] {
+        self.block
+    }
+
+    #[inline(always)]
+    pub(crate) fn mask(&self) -> u64 {
+        self.mask
+    }
+
+    #[inline(always)]
+    pub(crate) fn padded_len(&self) -> usize {
+        self.block.len()
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(&self, out: &mut impl Out) {
+        out.block(self.block, self.len);
+    }
+
+    /// Writes what no key for which `hidden` is true says itself.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn write_without(&self, out: &mut impl Out, hidden: impl Fn(&[u8]) -> bool) {
+        let text = self.block.get(..self.len).unwrap_or_default();
+        let mut rest = text.get(OPEN.len()..).unwrap_or_default();
+        out.bytes(OPEN.as_bytes());
+        // `$lib` comes first and nothing hides it, so every later property may begin with its comma.
+        while !rest.is_empty() {
+            let (name, len) = first_property(rest);
+            let (property, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            if !hidden(name) {
+                out.bytes(property);
+            }
+            rest = behind;
+        }
+    }
+}
+
+impl fmt::Debug for Common<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.block.get(OPEN.len()..self.len).and_then(|text| core::str::from_utf8(text).ok());
+        f.debug_tuple("Common").field(&text).finish()
+    }
+}
+
+/// `$lib` and `$lib_version` alone, for events encoded without a client.
+///
+/// Rendered once per call into the caller's memory would be waste, so it is rendered at compile time.
+impl Default for Common<'static> {
+    fn default() -> Self {
+        const TEXT: &str =
+            concat!("\",\"properties\":{\"$lib\":\"quillet\",\"$lib_version\":\"", env!("CARGO_PKG_VERSION"), "\"");
+        const BLOCK: [u8; TEXT.len().next_multiple_of(BLOCK_STEP)] = {
+            let mut block = [b' '; TEXT.len().next_multiple_of(BLOCK_STEP)];
+            let (head, _) = block.split_at_mut(TEXT.len());
+            head.copy_from_slice(TEXT.as_bytes());
+            block
+        };
+        Common { block: &BLOCK, len: TEXT.len(), mask: DOLLAR_MASK }
+    }
+}
+
+/// Why super properties could not be rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommonError {
+    /// More than [`SUPER_PROPERTIES_MAX`] of them.
+    TooMany,
+    /// A key that is empty, appears twice, needs escapes, or is `$lib` or `$lib_version`.
+    BadKey,
+    /// A value that JSON cannot say, or nested too deeply.
+    BadValue,
+    /// The memory given is too small; [`Common::bytes_for`] says how much is enough.
+    NoRoom,
+}
+
+impl fmt::Display for CommonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CommonError::TooMany => "too many super properties",
+            CommonError::BadKey => "the key of a super property is empty, repeated, reserved, or needs escapes",
+            CommonError::BadValue => "the value of a super property is not JSON or nested too deeply",
+            CommonError::NoRoom => "no room for the super properties",
+        })
+    }
+}
+
+impl core::error::Error for CommonError {}
+
+impl From<CommonError> for CaptureError {
+    fn from(_: CommonError) -> Self {
+        CaptureError::InvalidValue
+    }
+}
+
+/// The key of the first property of `text` and the length of all of it: an optional comma, the key, a colon, the value.
+///
+/// `text` was rendered above, so it is JSON, and no key holds an escape.
+fn first_property(text: &[u8]) -> (&[u8], usize) {
+    let mut quotes = text.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(at, _)| at);
+    let (Some(open), Some(close)) = (quotes.next(), quotes.next()) else { return (&[], text.len()) };
+    let name = text.get(open + 1..close).unwrap_or_default();
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for (at, &byte) in text.iter().enumerate().skip(close + 1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => return (name, at),
+            _ => {}
+        }
+    }
+    (name, text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
+    use super::*;
+    use crate::Value;
+
+    #[test]
+    fn properties_are_found_again_in_what_was_rendered() {
+        let nested = [Property::new("x", "},\"\\"), Property::new("y", 2)];
+        let list = [Value::Int(1), Value::Object(&nested)];
+        let properties = [
+            Property::new("a", Value::Object(&nested)),
+            Property::new("b", Value::Array(&list)),
+            Property::new("c", 1.5),
+        ];
+        let mut memory = [0; 512];
+        let common = Common::render(&mut memory, &properties).unwrap();
+        let mut text = &common.block[OPEN.len()..common.len];
+        let mut names = std::vec::Vec::new();
+        while !text.is_empty() {
+            let (name, len) = first_property(text);
+            names.push(std::str::from_utf8(name).unwrap());
+            text = &text[len..];
+        }
+        assert_eq!(names, ["$lib", "$lib_version", "a", "b", "c"]);
+    }
+
+    #[test]
+    fn the_default_is_what_rendering_nothing_gives() {
+        let mut memory = [0; 128];
+        let rendered = Common::render(&mut memory, &[]).unwrap();
+        let default = Common::default();
+        assert_eq!((rendered.as_block(), rendered.len), (default.as_block(), default.len));
+    }
+
+    #[test]
+    fn bytes_for_is_enough_and_one_step_less_is_not() {
+        let properties =
+            [Property::new("name", "a \"quoted\" one"), Property::new("n", i64::MIN), Property::new("f", 0.1)];
+        let enough = Common::bytes_for(&properties);
+        let mut memory = std::vec![0; enough];
+        assert!(Common::render(&mut memory, &properties).is_ok());
+        let mut memory = std::vec![0; enough - 2 * BLOCK_STEP];
+        assert_eq!(Common::render(&mut memory, &properties).unwrap_err(), CommonError::NoRoom);
+    }
+
+    #[test]
+    fn keys_that_would_clash_are_refused() {
+        for bad in [&[Property::new("$lib", 1)][..], &[Property::new("", 1)], &[Property::new("a\"b", 1)]] {
+            assert_eq!(Common::render(&mut [0; 256], bad).unwrap_err(), CommonError::BadKey);
+        }
+        let twice = [Property::new("a", 1), Property::new("a", 2)];
+        assert_eq!(Common::render(&mut [0; 256], &twice).unwrap_err(), CommonError::BadKey);
+    }
+}

@@ -1,0 +1,384 @@
+//! One event, borrowed: what a caller says, before a byte of it is written.
+//!
+//! In: names, ids and property slices of the caller's. Out: an [`Event`], which the encoder turns into one JSON object.
+
+use crate::property::Property;
+use crate::uuid::Uuid;
+use crate::wire::{event::Shape, key, timestamp::Timestamp};
+
+/// Something that happened, ready to be captured.
+///
+/// Every part is borrowed, so building one costs nothing. Limits are checked when it is captured or
+/// [encoded](Event::encode); each one broken has its own [`CaptureError`](crate::CaptureError).
+///
+/// ```
+/// use quillet_core::{Event, props};
+/// # fn capture(_: Event<'_>) {}
+///
+/// capture(
+///     Event::new("order placed", "customer-7")
+///         .properties(props! { "total": 12.5, "currency": "EUR" })
+///         .groups(&[("company", "acme")]),
+/// );
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "an event says nothing until it is captured"]
+pub struct Event<'a> {
+    pub(crate) shape: Shape<'a>,
+    pub(crate) name: Name<'a>,
+    pub(crate) distinct_id: &'a str,
+    pub(crate) properties: &'a [Property<'a>],
+    pub(crate) uuid: Option<Uuid>,
+    pub(crate) timestamp: Option<Timestamp>,
+    pub(crate) extras: Extras<'a>,
+    /// Whether anything beyond name, id and properties was said: most events skip all of it with one test.
+    pub(crate) plain: bool,
+}
+
+impl<'a> Event<'a> {
+    /// An event called `name` (1 to 200 bytes) by the person `distinct_id` (1 to 200 characters, not only white space).
+    #[inline]
+    pub const fn new(name: &'a str, distinct_id: &'a str) -> Self {
+        Self {
+            shape: Shape::Capture,
+            name: Name { text: name, literal: None },
+            distinct_id,
+            properties: &[],
+            uuid: None,
+            timestamp: None,
+            extras: Extras::NONE,
+            plain: true,
+        }
+    }
+
+    /// The same with a name rendered at compile time. [`event!`](crate::event) writes this.
+    #[inline]
+    pub const fn literal(name: &'static LiteralName, distinct_id: &'a str) -> Self {
+        let mut event = Self::new(name.text, distinct_id);
+        event.name.literal = Some(name);
+        event
+    }
+
+    /// An event of nobody in particular: the distinct id is the event's own uuid, and no person is made of it.
+    #[inline]
+    pub const fn personless(name: &'a str) -> Self {
+        let mut event = Self::new(name, "");
+        event.extras.anonymous = true;
+        event.plain = false;
+        event
+    }
+
+    /// Sets person properties of `distinct_id`; say which with [`set`](Event::set) and [`set_once`](Event::set_once).
+    pub const fn identify(distinct_id: &'a str) -> Self {
+        Self::shaped(Shape::Identify, key::IDENTIFY, distinct_id)
+    }
+
+    /// Changes person properties outside of any login: the event `$set`.
+    pub const fn person(distinct_id: &'a str) -> Self {
+        Self::shaped(Shape::Person, key::SET_EVENT, distinct_id)
+    }
+
+    /// Makes `alias` another id of the person `distinct_id`.
+    pub const fn alias(distinct_id: &'a str, alias: &'a str) -> Self {
+        Self::shaped(Shape::Alias { alias }, key::CREATE_ALIAS, distinct_id)
+    }
+
+    /// Sets properties of a group; say which with [`set`](Event::set).
+    ///
+    /// The event's distinct id is `$<type>_<key>` unless [`distinct_id`](Event::distinct_id) sets another.
+    pub const fn group_identify(group_type: &'a str, group_key: &'a str) -> Self {
+        Self::shaped(Shape::Group { group_type, group_key }, key::GROUP_IDENTIFY, "")
+    }
+
+    /// An error, for error tracking. An empty `distinct_id` makes it personless.
+    pub const fn exception(distinct_id: &'a str, exception: &'a Exception<'a>) -> Self {
+        let mut event = Self::shaped(Shape::Exception(exception), key::EXCEPTION, distinct_id);
+        event.extras.anonymous = distinct_id.is_empty();
+        event
+    }
+
+    /// The event's properties. They win over super properties of the same name.
+    #[inline]
+    pub const fn properties(mut self, properties: &'a [Property<'a>]) -> Self {
+        self.properties = properties;
+        self
+    }
+
+    /// Another distinct id.
+    #[inline]
+    pub const fn distinct_id(mut self, distinct_id: &'a str) -> Self {
+        self.distinct_id = distinct_id;
+        self.extras.anonymous = false;
+        self
+    }
+
+    /// Person properties to overwrite (`$set`); for [`group_identify`](Event::group_identify) the group's.
+    pub const fn set(mut self, properties: &'a [Property<'a>]) -> Self {
+        self.extras.set = properties;
+        self.plain = false;
+        self
+    }
+
+    /// Person properties to set where the person lacks them (`$set_once`).
+    pub const fn set_once(mut self, properties: &'a [Property<'a>]) -> Self {
+        self.extras.set_once = properties;
+        self.plain = false;
+        self
+    }
+
+    /// Person properties to remove (`$unset`).
+    pub const fn unset(mut self, keys: &'a [&'a str]) -> Self {
+        self.extras.unset = keys;
+        self.plain = false;
+        self
+    }
+
+    /// Groups the event belongs to, as pairs of type and key (`$groups`).
+    pub const fn groups(mut self, groups: &'a [(&'a str, &'a str)]) -> Self {
+        self.extras.groups = groups;
+        self.plain = false;
+        self
+    }
+
+    /// Whether the server keeps a person for the distinct id; `false` makes the event personless.
+    pub const fn person_profile(mut self, process: bool) -> Self {
+        self.extras.person_profile = Some(process);
+        self.plain = false;
+        self
+    }
+
+    /// Whether the server must not derive a place from the sender's address, for this event.
+    pub const fn disable_geoip(mut self, disable: bool) -> Self {
+        self.extras.disable_geoip = Some(disable);
+        self.plain = false;
+        self
+    }
+
+    /// When it happened. Taken as given; otherwise the time of the capture.
+    pub const fn timestamp(mut self, timestamp: Timestamp) -> Self {
+        self.timestamp = Some(timestamp);
+        self
+    }
+
+    /// The event's uuid. Taken as given; two events with the same uuid, name, id and time are one to PostHog.
+    pub const fn uuid(mut self, uuid: Uuid) -> Self {
+        self.uuid = Some(uuid);
+        self
+    }
+
+    /// The event's name.
+    pub const fn name(&self) -> &'a str {
+        self.name.text
+    }
+
+    /// The distinct id given; empty if the event has none of its own.
+    pub const fn given_distinct_id(&self) -> &'a str {
+        self.distinct_id
+    }
+
+    /// The properties given.
+    pub const fn given_properties(&self) -> &'a [Property<'a>] {
+        self.properties
+    }
+
+    const fn shaped(shape: Shape<'a>, name: &'static str, distinct_id: &'a str) -> Self {
+        let mut event = Self::new(name, distinct_id);
+        event.shape = shape;
+        event.plain = false;
+        event
+    }
+}
+
+/// What few events say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extras<'a> {
+    pub(crate) set: &'a [Property<'a>],
+    pub(crate) set_once: &'a [Property<'a>],
+    pub(crate) unset: &'a [&'a str],
+    pub(crate) groups: &'a [(&'a str, &'a str)],
+    pub(crate) person_profile: Option<bool>,
+    pub(crate) disable_geoip: Option<bool>,
+    /// The event's own uuid serves as distinct id, and no person is made of it.
+    pub(crate) anonymous: bool,
+}
+
+impl Extras<'_> {
+    const NONE: Self = Self {
+        set: &[],
+        set_once: &[],
+        unset: &[],
+        groups: &[],
+        person_profile: None,
+        disable_geoip: None,
+        anonymous: false,
+    };
+}
+
+/// An event's name: text, and where it is a literal also its rendering.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) literal: Option<&'static LiteralName>,
+}
+
+/// Bytes of a rendered name: `","event":"` + name + `","distinct_id":"`, padded.
+pub(crate) const NAME_SLOT_BYTES: usize = 64;
+
+/// An event name escaped and framed at compile time, in a slot of fixed size.
+///
+/// Made by [`event!`](crate::event), which refuses to compile a name that is empty, longer than 200 bytes, or in need of
+/// escapes.
+#[derive(Debug)]
+pub struct LiteralName {
+    text: &'static str,
+    pub(crate) slot: [u8; NAME_SLOT_BYTES],
+    /// Bytes of the slot in use; 0 if the name is too long for one.
+    pub(crate) len: usize,
+}
+
+impl LiteralName {
+    /// Renders `name`.
+    ///
+    /// # Panics
+    ///
+    /// At compile time only (use it in a `const`), if the name is empty, longer than 200 bytes, or needs escapes.
+    #[allow(clippy::indexing_slicing, clippy::panic, reason = "evaluated by the compiler; a mistake is its error")]
+    pub const fn new(name: &'static str) -> Self {
+        const BEFORE: &[u8] = EVENT_KEY;
+        const AFTER: &[u8] = ID_KEY;
+        let bytes = name.as_bytes();
+        assert!(!bytes.is_empty(), "an event name must not be empty");
+        assert!(bytes.len() <= crate::limits::EVENT_NAME_BYTES_MAX, "an event name takes at most 200 bytes");
+        let mut slot = [b' '; NAME_SLOT_BYTES];
+        let len = BEFORE.len() + bytes.len() + AFTER.len();
+        let fits = len <= NAME_SLOT_BYTES;
+        let mut at = 0;
+        while at < bytes.len() {
+            let byte = bytes[at];
+            assert!(byte >= 0x20 && byte != b'"' && byte != b'\\', "this name needs escapes: use Event::new");
+            if fits {
+                slot[BEFORE.len() + at] = byte;
+            }
+            at += 1;
+        }
+        let mut at = 0;
+        while fits && at < BEFORE.len() {
+            slot[at] = BEFORE[at];
+            at += 1;
+        }
+        let mut at = 0;
+        while fits && at < AFTER.len() {
+            slot[BEFORE.len() + bytes.len() + at] = AFTER[at];
+            at += 1;
+        }
+        Self { text: name, slot, len: if fits { len } else { 0 } }
+    }
+}
+
+/// What stands between the timestamp and the name.
+pub(crate) const EVENT_KEY: &[u8; 11] = b"\",\"event\":\"";
+/// What stands between the name and the distinct id.
+pub(crate) const ID_KEY: &[u8; 17] = b"\",\"distinct_id\":\"";
+
+/// An error as error tracking wants it, without its causes and frames.
+///
+/// ```
+/// use quillet_core::{Event, Exception, Level};
+///
+/// let error = Exception::new("billing::ChargeError", "card refused").handled(true).level(Level::Error);
+/// let event = Event::exception("customer-7", &error);
+/// # let _ = event;
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Exception<'a> {
+    pub(crate) type_name: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) handled: Option<bool>,
+    pub(crate) level: Option<Level>,
+    pub(crate) fingerprint: Option<&'a str>,
+    pub(crate) stack_text: Option<&'a str>,
+}
+
+impl<'a> Exception<'a> {
+    /// An error of type `type_name` (empty becomes `Error`) saying `message` (may be empty).
+    pub const fn new(type_name: &'a str, message: &'a str) -> Self {
+        Self { type_name, message, handled: None, level: None, fingerprint: None, stack_text: None }
+    }
+
+    /// Whether the program dealt with it. Never guessed: not called, nothing is said about it.
+    pub const fn handled(mut self, handled: bool) -> Self {
+        self.handled = Some(handled);
+        self
+    }
+
+    /// How bad it was.
+    pub const fn level(mut self, level: Level) -> Self {
+        self.level = Some(level);
+        self
+    }
+
+    /// Puts all errors with this text into one issue, whatever the server would have done. An empty one is ignored.
+    pub const fn fingerprint(mut self, fingerprint: &'a str) -> Self {
+        self.fingerprint = if fingerprint.is_empty() { None } else { Some(fingerprint) };
+        self
+    }
+
+    /// A stack as text, for people to read. The server does not parse it and does not group by it.
+    pub const fn stack_text(mut self, text: &'a str) -> Self {
+        self.stack_text = Some(text);
+        self
+    }
+}
+
+/// How bad an error was, in PostHog's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Level {
+    /// The program ends of it.
+    Fatal,
+    /// Something failed.
+    Error,
+    /// Something may fail.
+    Warning,
+    /// A remark from a log.
+    Log,
+    /// Worth knowing.
+    Info,
+    /// For developers.
+    Debug,
+}
+
+impl Level {
+    /// PostHog's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Level::Fatal => "fatal",
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Log => "log",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+}
+
+/// An event whose name and keys are literals, rendered at compile time: the cheapest capture there is.
+///
+/// ```
+/// use quillet_core::event;
+/// # fn capture(_: quillet_core::Event<'_>) {}
+///
+/// let customer = "customer-7";
+/// capture(event!("heartbeat", customer));
+/// capture(event!("order placed", customer, { "total": 12.5, "currency": "EUR" }));
+/// ```
+#[macro_export]
+macro_rules! event {
+    ($name:literal, $distinct_id:expr $(,)?) => {{
+        const NAME: &$crate::LiteralName = &$crate::LiteralName::new($name);
+        $crate::Event::literal(NAME, $distinct_id)
+    }};
+    ($name:literal, $distinct_id:expr, { $($properties:tt)* } $(,)?) => {
+        $crate::event!($name, $distinct_id).properties($crate::props! { $($properties)* })
+    };
+}

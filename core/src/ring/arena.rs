@@ -1,0 +1,379 @@
+//! The memory of a ring and who may touch which part of it. All of the ring's `unsafe` is here.
+//!
+//! In: `&mut [u8]` that the caller lends for `'m`. Out: a [`WriteHalf`] and a [`ReadHalf`] over the same bytes.
+//!
+//! Who may touch what (the *halves invariant*, kept by the private fields of this file alone):
+//! - the header is only ever touched through atomics once there are halves;
+//! - the write half makes references only into `head .. tail + capacity`, the read half only into `tail .. head`;
+//! - only the write half moves `head`, by a `Release` store after the bytes are written; only the read half moves
+//!   `tail`, by a `Release` store after its references are gone (`&mut self` proves that). Each reads the other's
+//!   position with `Acquire` and keeps its own one in a private field, so that bytes changed behind our back in a shared
+//!   file cannot lead either half out of bounds.
+
+#![allow(unsafe_code, reason = "the one file of the ring that turns positions into references")]
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::slice;
+
+use super::cursor::{self, Stretch};
+use super::header::{CAPACITY_MIN, HEADER_BYTES, Header, LINE};
+use crate::sync::Ordering;
+
+/// Memory of a ring whose size is known when it compiles, aligned so that not a byte is lost.
+#[repr(C)]
+#[cfg_attr(target_pointer_width = "64", repr(align(128)))]
+#[cfg_attr(not(target_pointer_width = "64"), repr(align(32)))]
+pub(super) struct Storage<const CAPACITY: usize> {
+    header: [u8; HEADER_BYTES],
+    bytes: [u8; CAPACITY],
+}
+
+impl<const CAPACITY: usize> Storage<CAPACITY> {
+    pub(super) const fn new() -> Self {
+        const { assert!(CAPACITY.is_power_of_two() && CAPACITY >= CAPACITY_MIN, "a power of two, 8 or more") }
+        Self { header: [0; HEADER_BYTES], bytes: [0; CAPACITY] }
+    }
+
+    /// All of it, header and bytes.
+    pub(super) fn memory(&mut self) -> &mut [u8] {
+        let first = (&raw mut *self).cast::<u8>();
+        // SAFETY: two arrays of u8 in a repr(C) struct follow each other without padding, so these are HEADER_BYTES +
+        // CAPACITY initialised bytes of one object; the result borrows `self` mutably.
+        unsafe { slice::from_raw_parts_mut(first, HEADER_BYTES + CAPACITY) }
+    }
+
+    /// All of it as an arena.
+    pub(super) fn arena(&mut self) -> Arena<'_> {
+        Arena::new(self.memory(), CAPACITY)
+    }
+}
+
+/// Where header and bytes are, before the two halves part or inside one of them.
+///
+/// `first` is aligned to [`LINE`] and has `HEADER_BYTES` bytes before it and a capacity of `mask + 1` behind it, all
+/// initialised and lent exclusively for `'m`. The capacity is a power of two.
+pub(super) struct Arena<'m> {
+    /// The ring's first byte; the header ends there.
+    first: NonNull<u8>,
+    mask: usize,
+    memory: PhantomData<&'m mut [u8]>,
+    #[cfg(loom)]
+    tracked: &'m tracked::Tracked,
+}
+
+// SAFETY: an arena is an address. The header behind it is atomic, and the two halves that hold copies of it keep to
+// disjoint bytes (the halves invariant), so it does not matter which threads they are on.
+unsafe impl Send for Arena<'_> {}
+
+impl<'m> Arena<'m> {
+    /// The start of `memory` as an arena, if it is aligned and a ring of this capacity fits.
+    pub(super) fn over(memory: &'m mut [u8], capacity: usize) -> Option<Self> {
+        if Self::fits(memory, capacity) { Some(Self::new(memory, capacity)) } else { None }
+    }
+
+    pub(super) fn fits(memory: &[u8], capacity: usize) -> bool {
+        let room = memory.len().saturating_sub(HEADER_BYTES);
+        let is_aligned = memory.as_ptr().addr().is_multiple_of(LINE);
+        is_aligned && capacity.is_power_of_two() && (CAPACITY_MIN..=room).contains(&capacity)
+    }
+
+    /// Private: [`Arena::fits`] holds.
+    fn new(memory: &'m mut [u8], capacity: usize) -> Self {
+        // SAFETY: HEADER_BYTES is less than the memory has (Arena::fits).
+        let first = unsafe { NonNull::from(memory).cast().add(HEADER_BYTES) };
+        Self {
+            first,
+            mask: capacity.wrapping_sub(1),
+            memory: PhantomData,
+            #[cfg(loom)]
+            tracked: tracked::Tracked::leak(capacity),
+        }
+    }
+
+    /// Both ends of the ring that the header describes. Consumes the only arena over this memory, so there is one pair.
+    pub(super) fn halves(self) -> Halves<'m> {
+        let Header { producer, consumer } = self.header();
+        let (head, tail) = (producer.head.load(Ordering::Relaxed), consumer.tail.load(Ordering::Relaxed));
+        // Whoever called has checked that already; the halves must be sound on their own.
+        let tail = if head.wrapping_sub(tail) <= self.capacity() { tail } else { head };
+        let (committed, released) = (producer.committed.load(Ordering::Relaxed), self.header().released());
+        Halves {
+            read: ReadHalf { arena: Arena { ..self }, tail, released },
+            write: WriteHalf { arena: self, head, run_end: head, tail, committed },
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn capacity(&self) -> usize {
+        self.mask.wrapping_add(1)
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(super) fn header(&self) -> &'m Header {
+        // SAFETY: the HEADER_BYTES before `first` are aligned for a header and initialised, any bits being a valid word,
+        // for 'm (Arena). Nothing but this function makes references into them once there is an arena.
+        unsafe { self.first.byte_sub(HEADER_BYTES).cast().as_ref() }
+    }
+
+    #[cfg(loom)]
+    pub(super) fn header(&self) -> &'m Header {
+        &self.tracked.header
+    }
+
+    /// The address of the byte at `offset`, which is at most the capacity (cursor masks it).
+    #[inline(always)]
+    fn byte(&self, offset: usize) -> *mut u8 {
+        // SAFETY: the capacity's bytes follow `first` in one allocation (Arena), offset <= capacity.
+        unsafe { self.first.as_ptr().add(offset) }
+    }
+}
+
+/// Both ends of a ring before they part.
+pub(super) struct Halves<'m> {
+    pub(super) write: WriteHalf<'m>,
+    pub(super) read: ReadHalf<'m>,
+}
+
+/// The end that may write `head .. tail + capacity`.
+pub(super) struct WriteHalf<'m> {
+    arena: Arena<'m>,
+    /// What the header's `head` is; nobody else moves it.
+    head: usize,
+    /// From head to here is free and in one piece: what [`cursor::run`] said, less what was committed since.
+    run_end: usize,
+    /// What the header's `tail` was when last looked at; the real one can only be further.
+    tail: usize,
+    /// What the header's `committed` is.
+    committed: usize,
+}
+
+impl<'m> WriteHalf<'m> {
+    #[inline]
+    pub(super) fn header(&self) -> &'m Header {
+        self.arena.header()
+    }
+
+    #[inline]
+    pub(super) fn capacity(&self) -> usize {
+        self.arena.capacity()
+    }
+
+    #[inline]
+    pub(super) fn committed(&self) -> usize {
+        self.committed
+    }
+
+    /// Takes `bytes` contiguous free bytes. Looks at the read half's line only if there seems to be no room.
+    #[inline(always)]
+    pub(super) fn reserve(&mut self, bytes: usize) -> Option<Reserved<'_, 'm>> {
+        let in_run = bytes <= self.run_end.wrapping_sub(self.head);
+        let start = if in_run { self.head } else { self.place(bytes)? };
+        Some(Reserved { half: self, start, len: bytes })
+    }
+
+    /// The rest of [`WriteHalf::reserve`], needed about three times a lap while there is room.
+    #[cold]
+    #[inline(never)]
+    fn place(&mut self, bytes: usize) -> Option<usize> {
+        let capacity = self.arena.capacity();
+        let mut start = cursor::place(self.tail, self.head, bytes, capacity);
+        if start.is_none() {
+            // Acquire: pairs with the Release in ReadHalf::release; the reader's last look at those bytes is over.
+            let tail = self.header().consumer.tail.load(Ordering::Acquire);
+            // A tail outside of last one..=head was not written by a ReadHalf; do not believe it.
+            if cursor::is_within(self.tail, self.head, tail) {
+                self.tail = tail;
+            }
+            start = cursor::place(self.tail, self.head, bytes, capacity);
+        }
+        self.run_end = self.head.wrapping_add(cursor::run(self.tail, self.head, capacity));
+        start
+    }
+}
+
+/// Exclusive use of `start .. start + len`, free and contiguous by [`cursor::run`] or [`cursor::place`].
+pub(super) struct Reserved<'a, 'm> {
+    half: &'a mut WriteHalf<'m>,
+    start: usize,
+    len: usize,
+}
+
+impl Reserved<'_, '_> {
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        let arena = &self.half.arena;
+        let offset = cursor::offset(self.start, arena.capacity());
+        #[cfg(loom)]
+        arena.tracked.write(Stretch { offset, len: self.len });
+        // SAFETY: start .. start + len lies in head .. tail + capacity and in one lap (cursor::run and cursor::place, in
+        // WriteHalf::reserve), so offset + len <= capacity, and by the halves invariant no other reference to these
+        // bytes exists: the read half stays below head, and this one borrows the write half mutably. They are
+        // initialised, the arena having been a `&mut [u8]`.
+        unsafe { slice::from_raw_parts_mut(arena.byte(offset), self.len) }
+    }
+
+    /// Publishes the first `len` bytes, `0 < len <= self.len()`, as one event. Anything else publishes nothing.
+    #[inline(always)]
+    pub(super) fn publish(self, len: usize) {
+        if len == 0 || len > self.len {
+            return;
+        }
+        let producer = &self.half.arena.header().producer;
+        let half = self.half;
+        // The order of these stores is the protocol (see the module doc of `ring`); head makes the rest count.
+        if cursor::offset(self.start, half.arena.capacity()) == 0 {
+            // A new lap: the one before ended here, with or without a gap. The lap whose watermark this overwrites is
+            // behind the tail, or there would not have been room.
+            producer.watermark.store(half.head, Ordering::Relaxed);
+            // The run was that of the lap before.
+            half.run_end = self.start.wrapping_add(len);
+        }
+        half.committed = half.committed.wrapping_add(1);
+        producer.committed.store(half.committed, Ordering::Relaxed);
+        half.head = self.start.wrapping_add(len);
+        // Release: pairs with the Acquire in ReadHalf::head. Payload, watermark and count come with it.
+        producer.head.store(half.head, Ordering::Release);
+    }
+}
+
+/// The end that may read `tail .. head`.
+pub(super) struct ReadHalf<'m> {
+    arena: Arena<'m>,
+    /// What the header's `tail` is; nobody else moves it.
+    tail: usize,
+    /// What the header's `released` is.
+    released: usize,
+}
+
+impl<'m> ReadHalf<'m> {
+    #[inline]
+    pub(super) fn header(&self) -> &'m Header {
+        self.arena.header()
+    }
+
+    #[inline]
+    pub(super) fn capacity(&self) -> usize {
+        self.arena.capacity()
+    }
+
+    #[inline]
+    pub(super) fn tail(&self) -> usize {
+        self.tail
+    }
+
+    #[inline]
+    pub(super) fn released(&self) -> usize {
+        self.released
+    }
+
+    /// The head now. The bytes before it may be read.
+    #[inline]
+    pub(super) fn head(&self) -> usize {
+        // Acquire: pairs with the Release in Reserved::publish.
+        let head = self.header().producer.head.load(Ordering::Acquire);
+        // A head further away was not written by a WriteHalf; then there is nothing to read.
+        if head.wrapping_sub(self.tail) <= self.arena.capacity() { head } else { self.tail }
+    }
+
+    /// Where the lap before the head's ended. Meaningful only to a caller that has loaded the head before.
+    fn watermark(&self) -> usize {
+        // Relaxed: came with the Acquire of the head; a newer one cannot be there while the tail is in the old lap.
+        self.header().producer.watermark.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of `from..to`; empty unless `tail <= from <= to <= head`.
+    #[inline]
+    pub(super) fn slices(&self, from: usize, to: usize) -> (&[u8], &[u8]) {
+        let [first, second] = self.stretches(from, to);
+        (self.slice(first), self.slice(second))
+    }
+
+    /// The stretches of `from..to`, all inside `tail..head`.
+    #[inline]
+    pub(super) fn stretches(&self, from: usize, to: usize) -> [Stretch; 2] {
+        if !cursor::is_within(self.tail, self.head(), to) || !cursor::is_within(self.tail, to, from) {
+            return [Stretch { offset: 0, len: 0 }; 2];
+        }
+        cursor::stretches(from, to, self.watermark(), self.arena.capacity())
+    }
+
+    /// The position `bytes` bytes after `from`, but not after the head; `from` itself if it is not in `tail..=head`.
+    #[inline]
+    pub(super) fn advance(&self, from: usize, bytes: usize) -> usize {
+        let head = self.head();
+        if !cursor::is_within(self.tail, head, from) {
+            return from;
+        }
+        cursor::advance(from, head, self.watermark(), bytes, self.arena.capacity())
+    }
+
+    /// Private: only for stretches from [`ReadHalf::stretches`].
+    #[inline]
+    fn slice(&self, stretch: Stretch) -> &[u8] {
+        #[cfg(loom)]
+        self.arena.tracked.read(stretch);
+        // SAFETY: offset + len <= capacity (cursor::stretches), and the bytes lie in tail..head as seen by an Acquire,
+        // which the write half leaves alone until the tail moves; that takes `&mut self`. They are initialised.
+        unsafe { slice::from_raw_parts(self.arena.byte(stretch.offset), stretch.len) }
+    }
+
+    /// Gives everything before `to` back to the write half and counts `events` as released. `false`, and nothing is
+    /// done, unless `tail <= to <= head`.
+    pub(super) fn release(&mut self, to: usize, events: usize) -> bool {
+        if !cursor::is_within(self.tail, self.head(), to) {
+            return false;
+        }
+        let consumer = &self.arena.header().consumer;
+        // Never more than were committed, whatever the caller counted: pending must not wrap.
+        let pending = self.header().committed().wrapping_sub(self.released);
+        self.released = self.released.wrapping_add(events.min(pending));
+        // Release: pairs with the Acquire in Header::released.
+        consumer.released.store(self.released, Ordering::Release);
+        self.tail = to;
+        // Release: pairs with the Acquire in WriteHalf::place; our reads of these bytes are over.
+        consumer.tail.store(to, Ordering::Release);
+        true
+    }
+}
+
+/// loom's atomics are no words in memory and it cannot see accesses to plain bytes. So the header is a separate object
+/// here (attach finds no ring), and beside every byte is a cell that tells loom who touches it. Leaked: models are short.
+#[cfg(loom)]
+mod tracked {
+    extern crate std;
+
+    use std::boxed::Box;
+
+    use loom::cell::UnsafeCell;
+
+    use super::{Header, Stretch};
+
+    pub(super) struct Tracked {
+        pub(super) header: Header,
+        cells: Box<[UnsafeCell<()>]>,
+    }
+
+    impl Tracked {
+        pub(super) fn leak(capacity: usize) -> &'static Self {
+            Box::leak(Box::new(Self {
+                header: Header::new(),
+                cells: (0..capacity).map(|_| UnsafeCell::new(())).collect(),
+            }))
+        }
+
+        pub(super) fn write(&self, Stretch { offset, len }: Stretch) {
+            self.cells.iter().skip(offset).take(len).for_each(|cell| cell.with_mut(|_| ()));
+        }
+
+        pub(super) fn read(&self, Stretch { offset, len }: Stretch) {
+            self.cells.iter().skip(offset).take(len).for_each(|cell| cell.with(|_| ()));
+        }
+    }
+}

@@ -1,0 +1,583 @@
+//! One event becomes one JSON object.
+//!
+//! In: an [`Event`], a stamp and what is common to all events. Out: bytes, through [`Out`], or a [`CaptureError`] before
+//! anything is published. One survey over the event checks what the server would refuse the whole batch for and adds up
+//! how much room is enough; then everything is written in one pass.
+//!
+//! Every frame has the same beginning, of fixed width, so that uuid and time can be found, and on a device without a
+//! clock be put right, without parsing:
+//!
+//! ```text
+//! {"uuid":"…36…","timestamp":"…27…","event":"…","distinct_id":"…","properties":{"$lib":"quillet", … }},\n
+//! ```
+
+use super::key;
+use super::writer::{Counter, Out, Writer};
+use crate::common::Common;
+use crate::event::{EVENT_KEY, Event, Exception, ID_KEY, NAME_SLOT_BYTES};
+use crate::limits::{DEPTH_MAX, DISTINCT_ID_CHARS_MAX, EVENT_NAME_BYTES_MAX, KEY_BYTES_MAX};
+use crate::property::{DOLLAR_MASK, KEY_SLOT_BYTES, Property, Value, is_always_reserved, key_mask};
+use crate::raw::RawJson;
+use crate::serialize::SerializeError;
+use crate::stamp::{HEAD_SLOT_BYTES, Stamp, Stamper};
+use crate::stats::CaptureError;
+use crate::uuid::Uuid;
+use crate::wire::timestamp::Timestamp;
+
+/// What kind of event it is, with what only that kind has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape<'a> {
+    Capture,
+    Identify,
+    Person,
+    Alias { alias: &'a str },
+    Group { group_type: &'a str, group_key: &'a str },
+    Exception(&'a Exception<'a>),
+}
+
+/// What ends an event in the ring; without the last two bytes, anywhere else.
+pub(crate) const FRAME_TAIL: &[u8; 4] = b"}},\n";
+pub(crate) const EVENT_TAIL: &[u8; 2] = b"}}";
+
+/// Room beyond the sum of the lengths: brackets, quotes, padded stores, a few escapes.
+const SLACK: usize = 96;
+
+impl Event<'_> {
+    /// Writes the event into `out` as one JSON object, for users with a queue or transport of their own.
+    ///
+    /// `stamper` gives it a uuid and a time unless the event brings its own. Nothing is allocated.
+    ///
+    /// # Errors
+    ///
+    /// Each [`CaptureError`] that concerns the event itself; [`CaptureError::TooLarge`] if `out` is too small, in which case
+    /// the first bytes of `out` are of no use.
+    ///
+    /// ```
+    /// use quillet_core::{Common, Event, Stamper, Timestamp, props};
+    ///
+    /// let mut stamper = Stamper::new([17, 4]);
+    /// let now = Timestamp::from_unix_ms(1_795_000_000_000);
+    /// let mut out = [0; 256];
+    /// let encoded = Event::new("door opened", "hall")
+    ///     .properties(props! { "by": "key" })
+    ///     .encode(&mut stamper, &Common::default(), now, &mut out)?;
+    /// assert!(out[..encoded.len].ends_with(b"\"by\":\"key\"}}"));
+    /// # Ok::<(), quillet_core::CaptureError>(())
+    /// ```
+    pub fn encode(
+        &self,
+        stamper: &mut Stamper,
+        common: &Common<'_>,
+        now: Timestamp,
+        out: &mut [u8],
+    ) -> Result<Encoded, CaptureError> {
+        let survey = survey(self, common)?;
+        let stamp = stamp(self, stamper, now);
+        let mut writer = Writer::new(out);
+        write(self, &survey, stamper.head(), &stamp, common, EVENT_TAIL, &mut writer)?;
+        let len = writer.finish().ok_or(CaptureError::TooLarge)?;
+        Ok(Encoded { len, uuid: stamp.uuid() })
+    }
+
+    /// The same into a `heapless::Vec`, behind what it holds already.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Event::encode); the vector is then as it was before.
+    pub fn encode_into<const N: usize>(
+        &self,
+        stamper: &mut Stamper,
+        common: &Common<'_>,
+        now: Timestamp,
+        out: &mut heapless::Vec<u8, N>,
+    ) -> Result<Encoded, CaptureError> {
+        let before = out.len();
+        // Filled with zeros first: the encoder writes into initialised bytes, and a vector has no others.
+        let _ = out.resize(N, 0);
+        let encoded = self.encode(stamper, common, now, out.get_mut(before..).unwrap_or_default());
+        out.truncate(before + encoded.map_or(0, |encoded| encoded.len));
+        encoded
+    }
+}
+
+/// An event that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Bytes of JSON.
+    pub len: usize,
+    /// The uuid it carries.
+    pub uuid: Uuid,
+}
+
+/// What one look over an event found.
+pub(crate) struct Survey {
+    /// Bytes that are enough unless much has to be escaped.
+    pub(crate) bytes: usize,
+    /// Union of the keys' masks.
+    mask: u64,
+}
+
+/// Checks what can be checked before anything is written and adds up the room.
+#[inline(always)]
+pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<Survey, CaptureError> {
+    let mut mask = 0;
+    let mut bytes = HEAD_SLOT_BYTES + NAME_SLOT_BYTES + SLACK + common.padded_len() + event.distinct_id.len();
+    if event.name.literal.is_none() {
+        let len = event.name.text.len();
+        if len.wrapping_sub(1) >= EVENT_NAME_BYTES_MAX {
+            return Err(if len == 0 { CaptureError::EmptyEventName } else { CaptureError::EventNameTooLong });
+        }
+    }
+    bytes += event.name.text.len();
+    for property in event.properties {
+        match property.key.literal {
+            Some(literal) => mask |= literal.mask,
+            None => {
+                let key = property.key.text.as_bytes();
+                if key.len().wrapping_sub(1) >= KEY_BYTES_MAX {
+                    return Err(if key.is_empty() { CaptureError::EmptyKey } else { CaptureError::KeyTooLong });
+                }
+                mask |= key_mask(key);
+            }
+        }
+        bytes = bytes.wrapping_add(KEY_SLOT_BYTES + property.key.text.len()).wrapping_add(match property.value {
+            Value::Str(text) => text.len() + 2,
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => 32,
+            ref nested => estimate(nested, DEPTH_MAX),
+        });
+    }
+    check_id(event)?;
+    if !event.plain {
+        bytes = bytes.wrapping_add(survey_rare(event)?);
+    }
+    if mask & DOLLAR_MASK != 0 {
+        check_dollar_keys(event)?;
+    }
+    Ok(Survey { bytes, mask })
+}
+
+/// The event's uuid and time.
+#[inline(always)]
+pub(crate) fn stamp(event: &Event<'_>, stamper: &mut Stamper, now: Timestamp) -> Stamp {
+    if event.uuid.is_none() && event.timestamp.is_none() {
+        stamper.stamp(now)
+    } else {
+        stamper.stamp_given(now, event.uuid, event.timestamp)
+    }
+}
+
+/// Writes the event. Fails only for values: nested too deeply, or not JSON.
+#[inline(always)]
+pub(crate) fn write<O: Out>(
+    event: &Event<'_>,
+    survey: &Survey,
+    head: &[u8; HEAD_SLOT_BYTES],
+    stamp: &Stamp,
+    common: &Common<'_>,
+    tail: &[u8],
+    out: &mut O,
+) -> Result<(), CaptureError> {
+    out.head(head, stamp);
+    match event.name.literal {
+        Some(literal) if literal.len != 0 => out.name_slot(&literal.slot, literal.len),
+        _ => {
+            out.bytes(EVENT_KEY);
+            out.escaped(event.name.text);
+            out.bytes(ID_KEY);
+        }
+    }
+    if event.plain {
+        out.escaped(event.distinct_id);
+    } else {
+        write_rare_id(event, stamp, out);
+    }
+    // Both only touch the client's own keys or super properties; neither is common.
+    if survey.mask & common.mask() != 0 || !event.plain {
+        common.write_without(out, |name| hides(event, name));
+    } else {
+        common.write(out);
+    }
+    if !event.plain {
+        write_rare(event, out)?;
+    }
+    for property in event.properties {
+        write_property(out, property, DEPTH_MAX)?;
+    }
+    out.bytes(tail);
+    Ok(())
+}
+
+/// Bytes the event takes exactly. For when an estimate does not fit.
+#[cold]
+#[inline(never)]
+pub(crate) fn measure(
+    event: &Event<'_>,
+    survey: &Survey,
+    head: &[u8; HEAD_SLOT_BYTES],
+    stamp: &Stamp,
+    common: &Common<'_>,
+    tail: &[u8],
+) -> Result<usize, CaptureError> {
+    let mut counter = Counter::default();
+    write(event, survey, head, stamp, common, tail, &mut counter)?;
+    Ok(counter.len())
+}
+
+/// Bytes one value takes exactly.
+pub(crate) fn measure_value(value: &Value<'_>) -> Result<usize, CaptureError> {
+    let mut counter = Counter::default();
+    write_value(&mut counter, value, DEPTH_MAX)?;
+    Ok(counter.len())
+}
+
+/// A comma, the key, a colon, the value.
+#[inline(always)]
+fn write_property<O: Out>(out: &mut O, property: &Property<'_>, depth: usize) -> Result<(), CaptureError> {
+    match property.key.literal {
+        Some(literal) if literal.len != 0 => out.key_slot(&literal.slot, literal.len),
+        _ => {
+            out.bytes(b",");
+            out.string(property.key.text);
+            out.bytes(b":");
+        }
+    }
+    match property.value {
+        Value::Str(text) => out.string(text),
+        Value::Int(value) => out.int(value),
+        Value::Uint(value) => out.uint(value),
+        Value::Bool(value) => out.bytes(if value { b"true" } else { b"false" }),
+        ref other => return write_value(out, other, depth),
+    }
+    Ok(())
+}
+
+/// Any value, nested at most `depth` levels deep.
+pub(crate) fn write_value<O: Out>(out: &mut O, value: &Value<'_>, depth: usize) -> Result<(), CaptureError> {
+    match value {
+        Value::Null => out.bytes(b"null"),
+        Value::Bool(value) => out.bytes(if *value { b"true" } else { b"false" }),
+        Value::Int(value) => out.int(*value),
+        Value::Uint(value) => out.uint(*value),
+        Value::Float(value) => out.float(*value),
+        Value::Str(text) => out.string(text),
+        Value::Array(values) => {
+            let depth = depth.checked_sub(1).ok_or(CaptureError::TooDeep)?;
+            let mut before: &[u8] = b"[";
+            for value in *values {
+                out.bytes(before);
+                write_value(out, value, depth)?;
+                before = b",";
+            }
+            out.bytes(if values.is_empty() { b"[]" } else { b"]" });
+        }
+        Value::Object(properties) => write_object(out, properties, depth)?,
+        Value::Raw(raw) => write_raw(out, raw, depth)?,
+        Value::Typed(value) => out.typed(*value, depth).map_err(|error| match error {
+            SerializeError::TooDeep => CaptureError::TooDeep,
+            SerializeError::Full => CaptureError::TooLarge,
+            _ => CaptureError::InvalidValue,
+        })?,
+    }
+    Ok(())
+}
+
+fn write_object<O: Out>(out: &mut O, properties: &[Property<'_>], depth: usize) -> Result<(), CaptureError> {
+    let depth = depth.checked_sub(1).ok_or(CaptureError::TooDeep)?;
+    let mut before: &[u8] = b"{";
+    for property in properties {
+        out.bytes(before);
+        out.string(property.key.text);
+        out.bytes(b":");
+        write_value(out, &property.value, depth)?;
+        before = b",";
+    }
+    out.bytes(if properties.is_empty() { b"{}" } else { b"}" });
+    Ok(())
+}
+
+fn write_raw<O: Out>(out: &mut O, raw: &RawJson<'_>, depth: usize) -> Result<(), CaptureError> {
+    if raw.depth() > depth {
+        return Err(CaptureError::TooDeep);
+    }
+    raw.write_minified(&mut |run: &[u8]| out.bytes(run));
+    Ok(())
+}
+
+/// About how much room a nested value takes; too little is put right by measuring.
+#[inline(never)]
+fn estimate(value: &Value<'_>, depth: usize) -> usize {
+    let Some(deeper) = depth.checked_sub(1) else { return 0 };
+    match value {
+        Value::Str(text) => text.len() + 2,
+        Value::Array(values) => {
+            values.iter().fold(2, |sum: usize, value| sum.saturating_add(1 + estimate(value, deeper)))
+        }
+        Value::Object(properties) => properties.iter().fold(2, |sum: usize, property| {
+            sum.saturating_add(4 + property.key.text.len()).saturating_add(estimate(&property.value, deeper))
+        }),
+        Value::Raw(raw) => raw.as_str().len(),
+        Value::Typed(_) => 256,
+        _ => 32,
+    }
+}
+
+/// Whether the distinct id is one that the server takes as it is.
+#[inline(always)]
+fn check_id(event: &Event<'_>) -> Result<(), CaptureError> {
+    let id = event.distinct_id.as_bytes();
+    match id.first() {
+        Some(b'!'..=b'~') if id.len() <= DISTINCT_ID_CHARS_MAX => Ok(()),
+        _ => check_odd_id(event),
+    }
+}
+
+/// Blank, long or foreign beginnings: rare enough to be slow.
+#[cold]
+#[inline(never)]
+fn check_odd_id(event: &Event<'_>) -> Result<(), CaptureError> {
+    let id = event.distinct_id;
+    let stands_in = event.extras.anonymous || matches!(event.shape, Shape::Group { .. });
+    if id.is_empty() && stands_in {
+        return Ok(());
+    }
+    if id.trim().is_empty() {
+        return Err(CaptureError::EmptyDistinctId);
+    }
+    if id.chars().nth(DISTINCT_ID_CHARS_MAX).is_some() {
+        return Err(CaptureError::DistinctIdTooLong);
+    }
+    Ok(())
+}
+
+/// Checks and room of what few events say.
+#[cold]
+#[inline(never)]
+fn survey_rare(event: &Event<'_>) -> Result<usize, CaptureError> {
+    let extras = &event.extras;
+    let mut bytes = 256usize;
+    for property in [extras.set, extras.set_once].into_iter().flatten() {
+        if property.key.text.is_empty() {
+            return Err(CaptureError::EmptyKey);
+        }
+        if property.key.text.len() > KEY_BYTES_MAX {
+            return Err(CaptureError::KeyTooLong);
+        }
+        bytes = bytes.saturating_add(8 + property.key.text.len()).saturating_add(estimate(&property.value, DEPTH_MAX));
+    }
+    for (kind, name) in extras.groups {
+        if kind.is_empty() || name.is_empty() {
+            return Err(CaptureError::MissingField);
+        }
+        bytes = bytes.saturating_add(kind.len() + name.len() + 6);
+    }
+    bytes = extras.unset.iter().fold(bytes, |sum, key| sum.saturating_add(key.len() + 3));
+    let no_person = extras.person_profile == Some(false) || extras.anonymous;
+    match event.shape {
+        // The server drops these without a word when no person may be made of them.
+        Shape::Identify | Shape::Person | Shape::Alias { .. } | Shape::Group { .. } if no_person => {
+            return Err(CaptureError::Personless);
+        }
+        Shape::Alias { alias } => {
+            if alias.trim().is_empty() {
+                return Err(CaptureError::MissingField);
+            }
+            if alias.chars().nth(DISTINCT_ID_CHARS_MAX).is_some() {
+                return Err(CaptureError::DistinctIdTooLong);
+            }
+            if event.properties.iter().any(|property| is_alias_key(property.key.text.as_bytes())) {
+                return Err(CaptureError::ReservedKey);
+            }
+            bytes = bytes.saturating_add(alias.len() + event.distinct_id.len());
+        }
+        Shape::Group { group_type, group_key } => {
+            if group_type.trim().is_empty() || group_key.trim().is_empty() {
+                return Err(CaptureError::MissingField);
+            }
+            if event.distinct_id.is_empty()
+                && group_type.chars().count().saturating_add(group_key.chars().count()) > DISTINCT_ID_CHARS_MAX - 2
+            {
+                return Err(CaptureError::DistinctIdTooLong);
+            }
+            bytes = bytes.saturating_add(2 * (group_type.len() + group_key.len()));
+        }
+        Shape::Exception(exception) => {
+            for text in [exception.type_name, exception.message]
+                .into_iter()
+                .chain(exception.fingerprint)
+                .chain(exception.stack_text)
+            {
+                bytes = bytes.saturating_add(text.len());
+            }
+        }
+        Shape::Capture | Shape::Identify | Shape::Person => {}
+    }
+    Ok(bytes)
+}
+
+/// Properties with names of PostHog's own: most are the caller's good right.
+#[cold]
+#[inline(never)]
+fn check_dollar_keys(event: &Event<'_>) -> Result<(), CaptureError> {
+    for property in event.properties {
+        if is_reserved(event, property.key.text) {
+            return Err(CaptureError::ReservedKey);
+        }
+        if property.key.text == key::COOKIELESS_MODE && !matches!(property.value, Value::Bool(_)) {
+            return Err(CaptureError::InvalidValue);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the event would get this key twice if the caller wrote it as a property.
+#[cold]
+#[inline(never)]
+fn is_reserved(event: &Event<'_>, name: &str) -> bool {
+    let extras = &event.extras;
+    if is_always_reserved(name.as_bytes()) {
+        return true;
+    }
+    match name {
+        key::SET => !extras.set.is_empty() || matches!(event.shape, Shape::Identify),
+        key::SET_ONCE => !extras.set_once.is_empty(),
+        key::UNSET => !extras.unset.is_empty(),
+        key::GROUPS => !extras.groups.is_empty(),
+        key::PROCESS_PERSON_PROFILE => {
+            // Personless events are checked when they are surveyed; a property must not undo that.
+            extras.person_profile.is_some() || extras.anonymous || !matches!(event.shape, Shape::Capture)
+        }
+        key::GEOIP_DISABLE => extras.disable_geoip.is_some(),
+        key::GROUP_TYPE | key::GROUP_KEY | key::GROUP_SET => matches!(event.shape, Shape::Group { .. }),
+        _ => name.starts_with(key::EXCEPTION) && matches!(event.shape, Shape::Exception(_)),
+    }
+}
+
+/// Whether the event says this super property itself.
+#[cold]
+#[inline(never)]
+fn hides(event: &Event<'_>, name: &[u8]) -> bool {
+    if is_always_reserved(name) {
+        return false;
+    }
+    event.properties.iter().any(|property| property.key.text.as_bytes() == name)
+        || (!event.plain && core::str::from_utf8(name).is_ok_and(|name| is_reserved(event, name)))
+        || (matches!(event.shape, Shape::Alias { .. }) && is_alias_key(name))
+}
+
+fn is_alias_key(name: &[u8]) -> bool {
+    name == key::ALIAS.as_bytes() || name == key::DISTINCT_ID.as_bytes()
+}
+
+/// The distinct id of an event that has none of its own.
+#[cold]
+#[inline(never)]
+fn write_rare_id<O: Out>(event: &Event<'_>, stamp: &Stamp, out: &mut O) {
+    match event.shape {
+        _ if !event.distinct_id.is_empty() => out.escaped(event.distinct_id),
+        Shape::Group { group_type, group_key } => {
+            out.bytes(b"$");
+            out.escaped(group_type);
+            out.bytes(b"_");
+            out.escaped(group_key);
+        }
+        _ => out.bytes(&stamp.uuid().hyphenated()),
+    }
+}
+
+/// What few events say, each property behind a comma.
+#[cold]
+#[inline(never)]
+fn write_rare<O: Out>(event: &Event<'_>, out: &mut O) -> Result<(), CaptureError> {
+    let extras = &event.extras;
+    let anonymous = extras.anonymous && event.distinct_id.is_empty();
+    // Groups need person processing; an event without a person that names groups gets it, as PostHog's own SDKs do.
+    let profile = extras.person_profile.or(if anonymous { Some(!extras.groups.is_empty()) } else { None });
+    if let Some(process) = profile {
+        write_key(out, key::PROCESS_PERSON_PROFILE);
+        out.bytes(if process { b"true" } else { b"false" });
+    }
+    if let Some(disable) = extras.disable_geoip {
+        write_key(out, key::GEOIP_DISABLE);
+        out.bytes(if disable { b"true" } else { b"false" });
+    }
+    if let Shape::Group { group_type, group_key } = event.shape {
+        write_key(out, key::GROUP_TYPE);
+        out.string(group_type);
+        write_key(out, key::GROUP_KEY);
+        out.string(group_key);
+        write_key(out, key::GROUP_SET);
+        write_object(out, extras.set, DEPTH_MAX)?;
+    } else if !extras.set.is_empty() || matches!(event.shape, Shape::Identify) {
+        write_key(out, key::SET);
+        write_object(out, extras.set, DEPTH_MAX)?;
+    }
+    if !extras.set_once.is_empty() {
+        write_key(out, key::SET_ONCE);
+        write_object(out, extras.set_once, DEPTH_MAX)?;
+    }
+    if !extras.unset.is_empty() {
+        write_key(out, key::UNSET);
+        let mut before: &[u8] = b"[";
+        for key in extras.unset {
+            out.bytes(before);
+            out.string(key);
+            before = b",";
+        }
+        out.bytes(b"]");
+    }
+    if !extras.groups.is_empty() {
+        write_key(out, key::GROUPS);
+        let mut before: &[u8] = b"{";
+        for (kind, name) in extras.groups {
+            out.bytes(before);
+            out.string(kind);
+            out.bytes(b":");
+            out.string(name);
+            before = b",";
+        }
+        out.bytes(b"}");
+    }
+    match event.shape {
+        Shape::Alias { alias } => {
+            write_key(out, key::ALIAS);
+            out.string(alias);
+            write_key(out, key::DISTINCT_ID);
+            out.string(event.distinct_id);
+        }
+        Shape::Exception(exception) => write_exception(out, exception),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn write_exception<O: Out>(out: &mut O, exception: &Exception<'_>) {
+    if let Some(level) = exception.level {
+        write_key(out, key::EXCEPTION_LEVEL);
+        out.string(level.as_str());
+    }
+    write_key(out, key::EXCEPTION_LIST);
+    out.bytes(b"[{\"type\":");
+    out.string(if exception.type_name.is_empty() { "Error" } else { exception.type_name });
+    out.bytes(b",\"value\":");
+    out.string(exception.message);
+    out.bytes(b",\"mechanism\":{\"type\":\"generic\"");
+    // What is not known is absent: the server reads `null` and `false` as statements.
+    if let Some(handled) = exception.handled {
+        out.bytes(if handled { b",\"handled\":true" } else { b",\"handled\":false" });
+    }
+    out.bytes(b",\"exception_id\":0}}]");
+    if let Some(fingerprint) = exception.fingerprint {
+        write_key(out, key::EXCEPTION_FINGERPRINT);
+        out.string(fingerprint);
+    }
+    if let Some(text) = exception.stack_text {
+        write_key(out, key::EXCEPTION_STACK_TEXT);
+        out.string(text);
+    }
+}
+
+fn write_key<O: Out>(out: &mut O, name: &str) {
+    out.bytes(b",");
+    out.string(name);
+    out.bytes(b":");
+}

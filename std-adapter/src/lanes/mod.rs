@@ -1,0 +1,190 @@
+//! Several rings, so that no thread ever waits for another: each capture takes a lane that nobody is in.
+//!
+//! In: events, from any thread. Out: committed frames in one of the lanes, which the flush thread drains in turn.
+//!
+//! Threads begin at lane 0 and move on only when they meet somebody: a program with one capturing thread uses one lane
+//! (and one lane's memory), and a thread keeps its order as long as it is not disturbed. What is in all lanes together is
+//! bounded by [`LANES`] times the limit of one; a single thread may use all of `max_queue_size`, and only threads that
+//! keep meeting each other can go beyond it.
+
+mod cell;
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quillet_core::{CaptureError, Common, CommonError, Event, Gauge, Lane, Property, Stamper, Timestamp, Uuid};
+
+use crate::arena::{Ends, Held};
+use cell::TryCell;
+
+/// Rings a client has. More threads than this may capture at the same moment only if some of them are refused.
+pub(crate) const LANES: usize = 8;
+
+/// How often a thread looks at all lanes before it gives up. Whoever is inside one is done within some tens of
+/// nanoseconds, unless it was descheduled there; so a second look helps, and a tenth would be waiting.
+const ROUNDS: usize = 2;
+
+thread_local! {
+    /// The lane this thread used last.
+    static LANE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The producing ends of a client's rings.
+pub(crate) struct Lanes {
+    lanes: [TryCell<State>; LANES],
+    gauges: [Held<Gauge<'static>>; LANES],
+    common: SharedCommon,
+}
+
+/// What a capture needs exclusively.
+struct State {
+    lane: Held<Lane<'static>>,
+    /// The super properties as this lane saw them last, and which edition that was.
+    common: Arc<OwnedCommon>,
+    edition: u64,
+}
+
+impl Lanes {
+    /// Lanes over the producing ends given; returns them and the consuming ends.
+    pub(crate) fn new(
+        ends: [Ends; LANES],
+        seeds: [[u64; 2]; LANES],
+        events_max: usize,
+        event_bytes_max: usize,
+        common: OwnedCommon,
+    ) -> Option<(Self, Held<[quillet_core::Consumer<'static>; LANES]>)> {
+        let common = Arc::new(common);
+        let (mut lanes, mut gauges, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
+        for (ends, seed) in ends.into_iter().zip(seeds) {
+            let lane =
+                ends.producer.map(|producer| Lane::new(producer, Stamper::new(seed), events_max, event_bytes_max));
+            lanes.push(TryCell::new(State { lane, common: Arc::clone(&common), edition: 0 }));
+            gauges.push(ends.gauge);
+            consumers.push(ends.consumer);
+        }
+        let lanes = Self {
+            lanes: lanes.try_into().ok()?,
+            gauges: gauges.try_into().ok()?,
+            common: SharedCommon { edition: AtomicU64::new(0), editions: Mutex::new(vec![common]) },
+        };
+        Some((lanes, Held::join::<LANES>(consumers.try_into().ok()?)?))
+    }
+
+    /// Captures an event in the first free lane, beginning with the one this thread used last.
+    #[inline]
+    pub(crate) fn capture(&self, event: &Event<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
+        let home = LANE.get();
+        if let Some(mut state) = self.lanes.get(home).and_then(TryCell::try_enter) {
+            return state.capture(event, now, &self.common);
+        }
+        self.capture_elsewhere(home, event, now)
+    }
+
+    /// Frames committed and released so far, over all lanes: `(committed, released)`.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let mut counts = (0u64, 0u64);
+        for gauge in &self.gauges {
+            // Released first: what is released was committed before, so the difference is never negative.
+            counts.1 = counts.1.wrapping_add(gauge.released() as u64);
+            counts.0 = counts.0.wrapping_add(gauge.committed() as u64);
+        }
+        counts
+    }
+
+    /// Frames nobody has decided about, over all lanes.
+    pub(crate) fn pending(&self) -> u64 {
+        let (committed, released) = self.counts();
+        committed.wrapping_sub(released)
+    }
+
+    /// Whether a sleeping flush thread should be woken: `flush_at` events are waiting, or half of a lane is in use by fewer
+    /// but larger ones.
+    pub(crate) fn is_worth_waking(&self, flush_at: u64) -> bool {
+        self.pending() >= flush_at || self.gauges.iter().any(|gauge| gauge.bytes_used() > gauge.capacity() / 2)
+    }
+
+    /// Replaces the super properties. Captures that run meanwhile see the old ones or the new ones, never a mixture.
+    pub(crate) fn set_common(&self, common: OwnedCommon) {
+        self.common.replace(common);
+    }
+
+    /// Somebody is in this thread's lane: the thread moves on, and stays where it finds room.
+    #[cold]
+    #[inline(never)]
+    fn capture_elsewhere(&self, home: usize, event: &Event<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
+        for _ in 0..ROUNDS {
+            for step in 1..=LANES {
+                let at = (home + step) % LANES;
+                if let Some(mut state) = self.lanes.get(at).and_then(TryCell::try_enter) {
+                    LANE.set(at);
+                    return state.capture(event, now, &self.common);
+                }
+            }
+        }
+        Err(CaptureError::Busy)
+    }
+}
+
+impl State {
+    #[inline]
+    fn capture(&mut self, event: &Event<'_>, now: Timestamp, shared: &SharedCommon) -> Result<Uuid, CaptureError> {
+        // Acquire: pairs with the Release in `replace`. Only a hint; the list itself is behind its mutex.
+        let edition = shared.edition.load(Ordering::Acquire);
+        if edition != self.edition {
+            shared.refresh(&mut self.common, &mut self.edition);
+        }
+        self.lane.capture(event, &self.common.as_common(), now)
+    }
+}
+
+/// The editions of the super properties.
+struct SharedCommon {
+    edition: AtomicU64,
+    /// The newest last; older ones as long as a lane still uses them, so that no capture ever frees one.
+    editions: Mutex<Vec<Arc<OwnedCommon>>>,
+}
+
+impl SharedCommon {
+    fn replace(&self, common: OwnedCommon) {
+        let mut editions = self.editions.lock().unwrap_or_else(PoisonError::into_inner);
+        editions.retain(|edition| Arc::strong_count(edition) > 1);
+        editions.push(Arc::new(common));
+        // Release: pairs with the Acquire in `State::capture`.
+        self.edition.fetch_add(1, Ordering::Release);
+    }
+
+    /// Brings a lane up to date, or leaves it a little behind if somebody is just replacing the list.
+    #[cold]
+    #[inline(never)]
+    fn refresh(&self, common: &mut Arc<OwnedCommon>, edition: &mut u64) {
+        let Ok(editions) = self.editions.try_lock() else { return };
+        if let Some(newest) = editions.last() {
+            *common = Arc::clone(newest);
+            // Read under the lock, so it belongs to `newest`.
+            *edition = self.edition.load(Ordering::Acquire);
+        }
+    }
+}
+
+/// Rendered super properties that own their bytes.
+pub(crate) struct OwnedCommon {
+    block: Box<[u8]>,
+    layout: Common<'static>,
+}
+
+impl OwnedCommon {
+    /// Renders `properties` behind `$lib` and `$lib_version`.
+    pub(crate) fn render(properties: &[Property<'_>]) -> Result<Self, CommonError> {
+        let mut memory = vec![0; Common::bytes_for(properties)];
+        let common = Common::render(&mut memory, properties)?;
+        let (len, layout) = (common.as_block().len(), common.over(&[]));
+        memory.truncate(len);
+        Ok(Self { block: memory.into_boxed_slice(), layout })
+    }
+
+    #[inline]
+    pub(crate) fn as_common(&self) -> Common<'_> {
+        self.layout.over(&self.block)
+    }
+}

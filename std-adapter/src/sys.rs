@@ -1,0 +1,93 @@
+//! Every call into the operating system that is not a mapping, a signal, or the standard library's business.
+//!
+//! In: nothing. Out: the wall clock's reading, cheaply; random bytes, once.
+
+#![allow(unsafe_code, reason = "libc's clock_gettime, and nothing else")]
+
+use quillet_core::Timestamp;
+
+/// The wall clock, as a capture reads it.
+///
+/// On Linux this is the clock the kernel keeps at its timer tick (`CLOCK_REALTIME_COARSE`, 1 to 4 ms behind at the usual
+/// tick rates): read in a quarter of the time, without entering the kernel, and exact enough for timestamps which are told
+/// apart by their microseconds anyway. Where the tick is longer than 5 ms, and elsewhere, the exact clock is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WallClock {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    id: libc::clockid_t,
+}
+
+impl WallClock {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn new() -> Self {
+        const TICK_NANOS_MAX: libc::c_long = 5_000_000;
+        let mut tick = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `tick` is a valid place for a timespec.
+        let known = unsafe { libc::clock_getres(libc::CLOCK_REALTIME_COARSE, &raw mut tick) } == 0;
+        let coarse = known && tick.tv_sec == 0 && tick.tv_nsec <= TICK_NANOS_MAX;
+        Self { id: if coarse { libc::CLOCK_REALTIME_COARSE } else { libc::CLOCK_REALTIME } }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn new() -> Self {
+        Self {}
+    }
+
+    /// The time now; 1970 if the clock shows something before it.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[inline]
+    pub(crate) fn now(self) -> Timestamp {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid place for a timespec. The call fails only for a clock that does not exist; then `time` is
+        // still zero.
+        unsafe { libc::clock_gettime(self.id, &raw mut time) };
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Timestamp::from_unix_micros(seconds.saturating_mul(1_000_000).saturating_add(time.tv_nsec as u64 / 1_000))
+    }
+
+    /// The time now; 1970 if the clock shows something before it.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[inline]
+    pub(crate) fn now(self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_unix_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Random words from the system. One system call, when a client is built; `None` if it has none to give.
+pub(crate) fn entropy<const N: usize>() -> Option<[[u64; 2]; N]> {
+    let mut seeds = [[0u64; 2]; N];
+    for seed in seeds.iter_mut().flatten() {
+        *seed = getrandom::u64().ok()?;
+    }
+    Some(seeds)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
+    use super::*;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    #[test]
+    fn the_clock_is_within_five_milliseconds_of_the_exact_one() {
+        let clock = WallClock::new();
+        // Other programs may take the processor between two readings, so the best of many counts.
+        let best = (0..1000)
+            .map(|_| {
+                let exact = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                exact.abs_diff(Duration::from_micros(clock.now().as_unix_micros()))
+            })
+            .min()
+            .unwrap();
+        assert!(best <= Duration::from_millis(5), "{best:?}");
+    }
+
+    #[test]
+    fn seeds_differ() {
+        let seeds = entropy::<8>().unwrap();
+        for (at, seed) in seeds.iter().enumerate() {
+            assert!(!seeds[..at].contains(seed));
+        }
+    }
+}

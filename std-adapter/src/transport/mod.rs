@@ -1,0 +1,91 @@
+//! How a batch leaves: HTTP in earnest, memory and faults for tests, or whatever a caller brings.
+//!
+//! Input: a [`Batch`] that the core's flusher wants sent. Output: the [`Outcome`] of one request. Nothing here decides
+//! what an outcome means, and nothing here captures events: a sender that reported its own troubles as events would
+//! never come to rest.
+
+pub mod fault;
+#[cfg(feature = "gzip")]
+pub(crate) mod gzip;
+pub mod http;
+pub mod memory;
+
+use core::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use quillet_core::{Batch, Outcome, Transport};
+
+use self::http::HttpTransport;
+
+/// A caller's transport, without its type: cloning it is what a bound of `Clone` becomes behind a pointer.
+pub(crate) trait CloneTransport: Transport + Send {
+    /// A second instance, for a send outside of the queue.
+    fn clone_box(&self) -> Box<dyn CloneTransport>;
+}
+
+impl<T: Transport + Clone + Send + 'static> CloneTransport for T {
+    fn clone_box(&self) -> Box<dyn CloneTransport> {
+        Box::new(self.clone())
+    }
+}
+
+/// What the client sends with: one request at a time, never with a panic.
+pub(crate) enum Sender {
+    /// The client's own HTTP.
+    Http(Box<HttpTransport>),
+    /// The caller's.
+    Own(Box<dyn CloneTransport>),
+}
+
+impl Sender {
+    /// Makes requests in flight, those of clones included, end soon, and later ones fail at once. Only HTTP knows how;
+    /// a caller's transport has its own timeouts.
+    pub(crate) fn abort(&self) {
+        match self {
+            Self::Http(http) => http.abort(),
+            Self::Own(_) => {}
+        }
+    }
+
+    /// Why the last request had no answer, in words for a log.
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        match self {
+            Self::Http(http) => http.last_error(),
+            Self::Own(_) => None,
+        }
+    }
+}
+
+impl Transport for Sender {
+    /// A panic inside, ureq's or a caller's, is one more way of having no answer.
+    fn send(&mut self, batch: &Batch<'_>) -> Outcome {
+        let sent = catch_unwind(AssertUnwindSafe(|| match self {
+            Self::Http(http) => http.send(batch),
+            Self::Own(own) => own.send(batch),
+        }));
+        sent.unwrap_or_else(|_| {
+            if let Self::Http(http) = self {
+                http.after_panic();
+            }
+            Outcome::NoAnswer
+        })
+    }
+}
+
+impl Clone for Sender {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Http(http) => Self::Http(http.clone()),
+            Self::Own(own) => Self::Own((**own).clone_box()),
+        }
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http(_) => "Sender::Http",
+            Self::Own(_) => "Sender::Own",
+        })
+    }
+}

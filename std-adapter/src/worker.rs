@@ -1,0 +1,350 @@
+//! The one thread: poll, send, report, wait.
+//!
+//! In: frames in the lanes, and what callers ask for ([`Control`]). Out: requests, counters, answers to whoever waits. The
+//! machine that decides is the core's [`Flusher`]; this file gives it time, a transport and a place to sleep.
+//!
+//! The lock on [`Control`] is held while a decision is made and never while anything is sent, called back or waited for.
+//! A decision and its counters change under one hold of it, so the counters are exact at every moment.
+
+use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::thread;
+use std::time::SystemTime;
+
+use quillet_core::{
+    Action, Answer, Clock, Counters, DropReason, FlushMark, FlushState, Flusher, Instant, Outcome, Report, Transport,
+};
+
+use crate::arena::Held;
+use crate::client::{InHook, Shared};
+use crate::error::FlushError;
+use crate::hooks::{Delivery, OnDeliver, OnRequest, RequestReport};
+use crate::lanes::LANES;
+use crate::log::{Log, Topic};
+use crate::transport::Sender;
+
+/// How often an awake flush thread looks for events. Short enough that a queue of a thousand survives 250,000 captures a
+/// second between two looks.
+const TICK: Duration = Duration::from_millis(2);
+
+/// How long after the last event the flush thread stays awake, so that captures need not wake it.
+const AWAKE: Duration = Duration::from_secs(1);
+
+/// How long delivery rests after a panic of our own, which should not exist, so that it cannot become a busy loop.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// What callers ask of the flush thread, and what it tells them.
+#[derive(Default)]
+pub(crate) struct Control {
+    /// Callers in `flush`, each with what became of it.
+    pub(crate) flushes: Vec<Flush>,
+    /// Ever growing, so that each caller finds its own.
+    pub(crate) next_flush: u64,
+    /// Shutting down by this time.
+    pub(crate) shutdown: Option<Instant>,
+    /// The machine came to its end: nothing is pending, nothing will be sent.
+    pub(crate) finished: bool,
+    /// A caller counted so many pending events as dropped and went on: a shutdown whose deadline passed while a request was
+    /// out, or a discard. The worker begins no further request and counts nothing again.
+    pub(crate) abandoned: Option<u64>,
+    /// Everything decided so far, immediate captures included.
+    pub(crate) counters: Counters,
+    /// Events captured outside of the lanes.
+    pub(crate) immediate: u64,
+}
+
+/// One caller in `flush`.
+pub(crate) struct Flush {
+    pub(crate) id: u64,
+    mark: Option<FlushMark<LANES>>,
+    pub(crate) result: Option<Result<(), FlushError>>,
+}
+
+impl Control {
+    /// Registers a caller.
+    pub(crate) fn ask_flush(&mut self) -> u64 {
+        self.next_flush += 1;
+        self.flushes.push(Flush { id: self.next_flush, mark: None, result: None });
+        self.next_flush
+    }
+
+    /// A caller's answer, if there is one.
+    pub(crate) fn flush_result(&self, id: u64) -> Option<Result<(), FlushError>> {
+        self.flushes.iter().find(|flush| flush.id == id).and_then(|flush| flush.result)
+    }
+
+    /// Forgets a caller.
+    pub(crate) fn end_flush(&mut self, id: u64) {
+        self.flushes.retain(|flush| flush.id != id);
+    }
+}
+
+/// Drives the machine. Owned by the flush thread, or by whoever pumps.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    flusher: Held<Flusher<'static, LANES>>,
+    transport: Sender,
+    on_deliver: Vec<OnDeliver>,
+    on_request: Vec<OnRequest>,
+    log: Log,
+    /// What of the machine's counters was added to the shared ones.
+    published: Counters,
+    /// When the committed count was last seen to change, and what it was then.
+    last_event: Instant,
+    committed: u64,
+}
+
+/// What a step of the worker ended with.
+pub(crate) enum Step {
+    /// A request was made; there may be more to do at once.
+    Sent,
+    /// Nothing to do before this time, unless events come or somebody asks.
+    Wait(Instant),
+    /// Nothing to do ever again.
+    Done,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        flusher: Held<Flusher<'static, LANES>>,
+        transport: Sender,
+        on_deliver: Vec<OnDeliver>,
+        on_request: Vec<OnRequest>,
+        log: Log,
+    ) -> Self {
+        let last_event = shared.clock.now();
+        Self {
+            shared,
+            flusher,
+            transport,
+            on_deliver,
+            on_request,
+            log,
+            published: Counters::default(),
+            last_event,
+            committed: 0,
+        }
+    }
+
+    /// The flush thread's whole life.
+    pub(crate) fn run(mut self) {
+        loop {
+            // A panic here would be a mistake of ours or of a caller's transport. Delivery goes on after it.
+            match catch_unwind(AssertUnwindSafe(|| self.step())) {
+                Ok(Step::Sent) => {}
+                Ok(Step::Wait(until)) => self.park_until(until),
+                Ok(Step::Done) => return,
+                Err(_) => {
+                    self.log.warn(Topic::Panic, format_args!("the flush thread panicked; delivery goes on"));
+                    thread::park_timeout(AFTER_PANIC);
+                }
+            }
+        }
+    }
+
+    /// One decision, and the request it may ask for.
+    pub(crate) fn step(&mut self) -> Step {
+        let shared = Arc::clone(&self.shared);
+        let mut control = shared.control();
+        if control.abandoned.is_some() {
+            control.finished = true;
+            shared.changed.notify_all();
+            return Step::Done;
+        }
+        self.take_orders(&mut control);
+        match self.flusher.poll(shared.clock.now()) {
+            Action::Send(batch) => {
+                drop(control);
+                let (started, before) = (SystemTime::now(), shared.clock.now());
+                let outcome = self.transport.send(&batch);
+                let now = shared.clock.now();
+                let status = if let Outcome::Answered(Answer { status, .. }) = outcome { Some(status) } else { None };
+                if !self.on_request.is_empty() {
+                    let error = self.transport.last_error().filter(|_| status.is_none());
+                    let report = RequestReport::new(&batch, started, now.since(before), status, error);
+                    call_all(&self.on_request, &self.log, |hook| hook(&report));
+                }
+                let mut control = shared.control();
+                if control.abandoned.is_some() {
+                    control.finished = true;
+                    shared.changed.notify_all();
+                    return Step::Done;
+                }
+                let report = self.flusher.handle_outcome(now, outcome);
+                let decided = self.publish(&mut control);
+                drop(control);
+                self.describe(&report);
+                self.tell(&decided, status);
+                Step::Sent
+            }
+            Action::Wait(until) => {
+                let decided = self.publish(&mut control);
+                drop(control);
+                self.tell(&decided, None);
+                Step::Wait(until)
+            }
+            Action::Done => {
+                let decided = self.publish(&mut control);
+                control.finished = true;
+                for flush in &mut control.flushes {
+                    flush.result.get_or_insert(Err(FlushError::Closed));
+                }
+                shared.changed.notify_all();
+                drop(control);
+                self.tell(&decided, None);
+                Step::Done
+            }
+        }
+    }
+
+    /// Passes on what callers have asked for since the last step.
+    fn take_orders(&mut self, control: &mut Control) {
+        if let Some(deadline) = control.shutdown {
+            self.flusher.shutdown(deadline);
+        }
+        for flush in control.flushes.iter_mut().filter(|flush| flush.mark.is_none()) {
+            flush.mark = Some(self.flusher.flush());
+        }
+    }
+
+    /// Adds what the machine decided to the shared counters and answers the callers it concerns. Returns what is new.
+    fn publish(&mut self, control: &mut MutexGuard<'_, Control>) -> Counters {
+        let now = *self.flusher.counters();
+        let new = difference(&now, &self.published);
+        self.published = now;
+        add(&mut control.counters, &new);
+        let mut answered = false;
+        for flush in control.flushes.iter_mut().filter(|flush| flush.result.is_none()) {
+            let Some(mark) = &flush.mark else { continue };
+            flush.result = match self.flusher.flush_state(mark) {
+                FlushState::Done => Some(Ok(())),
+                FlushState::Unreachable => Some(Err(FlushError::Unreachable)),
+                FlushState::Paused => Some(Err(FlushError::Paused)),
+                _ => None,
+            };
+            answered |= flush.result.is_some();
+        }
+        if answered {
+            self.shared.changed.notify_all();
+        }
+        new
+    }
+
+    /// Calls `on_deliver` for what was decided. Outside of the lock: a hook may ask for the stats.
+    fn tell(&self, decided: &Counters, status: Option<u16>) {
+        if self.on_deliver.is_empty() {
+            return;
+        }
+        let news = |delivery: Delivery| {
+            if delivery.events() > 0 {
+                call_all(&self.on_deliver, &self.log, |hook| hook(&delivery));
+            }
+        };
+        news(Delivery::Delivered { events: decided.delivered });
+        news(Delivery::Rejected { events: decided.rejected, status });
+        for reason in DropReason::ALL {
+            let events = decided.dropped.get(reason.index()).copied().unwrap_or(0);
+            news(Delivery::Dropped { events, reason });
+        }
+    }
+
+    /// Says in the log what an operator would want to know about an answer.
+    fn describe(&self, report: &Report) {
+        let status = report.status.map_or("no answer".to_owned(), |status| format!("HTTP {status}"));
+        let why = self.transport.last_error().filter(|_| report.status.is_none()).unwrap_or_default();
+        if report.paused_for.is_some() {
+            self.log.warn(Topic::Paused, format_args!("{status}: delivery pauses; check the API key and the host"));
+        } else if let Some(wait) = report.retry_in {
+            self.log.warn(Topic::Retry, format_args!("{status} {why}: next attempt in {} ms", wait.as_millis()));
+        }
+        if report.rejected > 0 {
+            self.log.warn(Topic::Rejected, format_args!("{status}: the server refused {} events", report.rejected));
+        }
+        if report.dropped > 0 {
+            self.log.warn(Topic::Dropped, format_args!("{status}: {} events dropped", report.dropped));
+        }
+    }
+
+    /// Sleeps until `until`, an event, or an order, whichever the present state of wakefulness notices first.
+    ///
+    /// Waking a thread costs the one who wakes it several microseconds, which no capture should pay. So for a second after
+    /// the last event this thread looks for itself, every [`TICK`]; then it says that it sleeps and does so until its
+    /// interval, and only in that state does a capture that fills the queue to `flush_at` wake it.
+    fn park_until(&mut self, until: Instant) {
+        let now = self.shared.clock.now();
+        let (committed, _) = self.shared.lanes.counts();
+        if committed != self.committed {
+            (self.committed, self.last_event) = (committed, now);
+        }
+        if now.since(self.last_event) < AWAKE {
+            thread::park_timeout(self.shared.clock.until(until).min(TICK));
+            return;
+        }
+        self.shared.asleep.store(true, Ordering::SeqCst);
+        // A capture that read `asleep` a moment too early has published its event a moment later at most: one more look
+        // after a tick finds it, without making every capture pay for a fence between the two.
+        thread::park_timeout(self.shared.clock.until(until).min(TICK));
+        if self.shared.lanes.counts().0 == self.committed && !self.has_orders() {
+            thread::park_timeout(self.shared.clock.until(until).min(self.shared.flush_interval));
+        }
+        self.shared.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether somebody asked for something that no step has seen yet. The wake-up that came with it may have been used
+    /// up by the look before a deep sleep.
+    fn has_orders(&self) -> bool {
+        let control = self.shared.control();
+        control.shutdown.is_some()
+            || control.abandoned.is_some()
+            || control.flushes.iter().any(|flush| flush.mark.is_none())
+    }
+}
+
+impl Drop for Worker {
+    /// However the worker ends, nobody waits for it in vain.
+    fn drop(&mut self) {
+        let mut control = self.shared.control();
+        control.finished = true;
+        for flush in &mut control.flushes {
+            flush.result.get_or_insert(Err(FlushError::Closed));
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
+/// Calls every hook; a panic in one is its own affair.
+fn call_all<H>(hooks: &[H], log: &Log, call: impl Fn(&H)) {
+    let _inside = InHook::enter();
+    for hook in hooks {
+        if catch_unwind(AssertUnwindSafe(|| call(hook))).is_err() {
+            log.warn(Topic::Panic, format_args!("a hook panicked"));
+        }
+    }
+}
+
+/// What `now` has more than `before`.
+fn difference(now: &Counters, before: &Counters) -> Counters {
+    let mut new = *now;
+    new.delivered = now.delivered.wrapping_sub(before.delivered);
+    new.rejected = now.rejected.wrapping_sub(before.rejected);
+    for (new, before) in new.dropped.iter_mut().zip(before.dropped) {
+        *new = new.wrapping_sub(before);
+    }
+    new.requests = now.requests.wrapping_sub(before.requests);
+    new.retries = now.retries.wrapping_sub(before.retries);
+    new
+}
+
+/// Adds `new` to `sum`.
+pub(crate) fn add(sum: &mut Counters, new: &Counters) {
+    sum.delivered = sum.delivered.wrapping_add(new.delivered);
+    sum.rejected = sum.rejected.wrapping_add(new.rejected);
+    for (sum, new) in sum.dropped.iter_mut().zip(new.dropped) {
+        *sum = sum.wrapping_add(new);
+    }
+    sum.requests = sum.requests.wrapping_add(new.requests);
+    sum.retries = sum.retries.wrapping_add(new.retries);
+}

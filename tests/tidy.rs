@@ -1,0 +1,329 @@
+//! Rules of the house that a compiler does not know: who may say what, how long a file may get, what the prose must
+//! keep up with.
+//!
+//! In: the files of this repository. Out: one line per broken rule, with file and line. Each exception is listed here
+//! and has to be needed: one that no file makes use of is itself an error.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should stop")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// Longest Rust file, in lines, tests and docs included. Half of it is the aim; a file past it holds two things.
+const LINES_MAX: usize = 800;
+/// Files that may be longer, and how long.
+const LONG_FILES: &[(&str, usize)] = &[];
+
+/// Longest line of Rust, in characters. rustfmt breaks code at 120, but neither comments nor strings: a word may hang over.
+const COLUMNS_MAX: usize = 128;
+
+/// Library files that may switch the lint `unsafe_code` off.
+const UNSAFE_FILES: &[&str] = &[
+    "core/src/ring/arena.rs",
+    "core/src/wire/writer.rs",
+    "std-adapter/src/arena.rs",
+    "std-adapter/src/lanes/cell.rs",
+    "std-adapter/src/sys.rs",
+];
+
+/// What only some files of the libraries may name: needle, the files (or folders) that may, and why.
+const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
+    ("ureq::", &["std-adapter/src/transport/"], "the HTTP library can be replaced by replacing one file"),
+    ("libc::", &["std-adapter/src/sys.rs"], "calls of the operating system are listed in one place"),
+    ("SystemTime::now", &["std-adapter/src/clock.rs"], "tests step the time of everything else"),
+    (
+        "Instant::now",
+        &["std-adapter/src/clock.rs", "std-adapter/src/transport/"],
+        "tests step the time of everything else",
+    ),
+    ("extern crate alloc", &[], "the core allocates nothing, and the adapter has std"),
+];
+
+/// What must not stay in a file: needle and what to do instead.
+const UNFINISHED: &[(&str, &str)] = &[
+    (concat!("todo", "!("), "finish it"),
+    (concat!("unimplemented", "!("), "finish it"),
+    (concat!("dbg", "!("), "remove it"),
+    (concat!("#[", "ignore"), "a test that does not run proves nothing: run it or delete it"),
+    (concat!("FIX", "ME"), "fix it"),
+    (concat!("<<<<", "<<< "), "finish the merge"),
+];
+
+#[test]
+fn no_file_holds_more_than_one_sitting() {
+    let mut broken = Broken::default();
+    let mut excused = BTreeSet::new();
+    for file in rust_files() {
+        let lines = file.text.lines().count();
+        let exception = LONG_FILES.iter().find(|(path, _)| *path == file.path);
+        if lines > LINES_MAX {
+            excused.extend(exception.map(|(path, _)| *path));
+        }
+        let limit = exception.map_or(LINES_MAX, |(_, limit)| *limit);
+        broken.when(lines > limit, &file, lines, "longer than allowed: which two things live here?");
+    }
+    let listed = LONG_FILES.iter().map(|(path, _)| *path).collect();
+    broken.report_unused("LONG_FILES", &listed, &excused);
+    broken.check();
+}
+
+#[test]
+fn no_line_is_wider_than_the_page() {
+    let mut broken = Broken::default();
+    for file in rust_files() {
+        for (number, line) in file.lines() {
+            let too_wide = line.chars().count() > COLUMNS_MAX && !line.contains("https://");
+            broken.when(too_wide, &file, number, "too wide");
+        }
+    }
+    broken.check();
+}
+
+#[test]
+fn every_text_file_ends_its_lines_alike() {
+    let mut broken = Broken::default();
+    for file in files(&["rs", "md", "toml", "sh"]) {
+        broken.when(!file.text.ends_with('\n'), &file, file.text.lines().count(), "no newline at the end");
+        for (number, line) in file.lines() {
+            broken.when(line.ends_with([' ', '\t', '\r']), &file, number, "white space at the end of a line");
+            broken.when(line.contains('\t'), &file, number, "a tab");
+        }
+    }
+    broken.check();
+}
+
+/// Workspace lints deny `unsafe_code`, so a file without this attribute has none.
+#[test]
+fn unsafe_code_lives_where_it_is_expected() {
+    let mut broken = Broken::default();
+    let mut seen = BTreeSet::new();
+    for file in library_files() {
+        for (number, line) in file.code() {
+            if line.contains("unsafe_code") && !line.contains("deny(") && !line.contains("forbid(") {
+                seen.extend(UNSAFE_FILES.iter().find(|path| **path == file.path).copied());
+                broken.when(!UNSAFE_FILES.contains(&file.path.as_str()), &file, number, "not among UNSAFE_FILES");
+            }
+        }
+    }
+    broken.report_unused("UNSAFE_FILES", &UNSAFE_FILES.iter().copied().collect(), &seen);
+    broken.check();
+}
+
+#[test]
+fn the_libraries_name_their_dependencies_in_one_place() {
+    let mut broken = Broken::default();
+    for file in library_files() {
+        for (number, line) in file.code() {
+            for (needle, allowed, why) in NAMED_ONLY_IN {
+                let elsewhere = !allowed.iter().any(|path| file.path.starts_with(path));
+                broken.when(elsewhere && line.contains(needle), &file, number, &format!("`{needle}` here: {why}"));
+            }
+        }
+    }
+    broken.check();
+}
+
+#[test]
+fn posthog_names_are_spelled_in_one_file() {
+    let mut broken = Broken::default();
+    let mut spelled = 0;
+    for file in library_files() {
+        for (number, line) in file.code() {
+            // A string literal that starts with, or quotes, a name like `$lib`.
+            let names = line
+                .match_indices("\"$")
+                .filter(|(at, found)| line[at + found.len()..].starts_with(|next: char| next.is_ascii_lowercase()))
+                .count();
+            if file.path == "core/src/wire/mod.rs" {
+                spelled += names;
+            } else {
+                broken.when(names > 0, &file, number, "spells a PostHog name: use a constant of `wire::key`");
+            }
+        }
+    }
+    assert!(spelled > 0, "core/src/wire/mod.rs spells no names: this test looks for them in vain");
+    broken.check();
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let mut broken = Broken::default();
+    for file in rust_files() {
+        for (number, line) in file.lines().filter(|(_, line)| !is_comment(line) || line.contains("FIX")) {
+            for (needle, instead) in UNFINISHED {
+                broken.when(line.contains(needle), &file, number, &format!("`{needle}`: {instead}"));
+            }
+        }
+    }
+    broken.check();
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let mut broken = Broken::default();
+    for file in rust_files() {
+        let opens = file.text.lines().take(12).any(|line| line.starts_with("//!") || line.starts_with("#![doc"));
+        broken.when(!opens, &file, 1, "no module documentation at the top");
+    }
+    broken.check();
+}
+
+#[test]
+fn the_core_is_no_std_whatever_the_features() {
+    let text = read("core/src/lib.rs");
+    assert!(text.lines().any(|line| line == "#![no_std]"), "core/src/lib.rs must say #![no_std], unconditionally");
+}
+
+#[test]
+fn the_msrv_is_stated_once() {
+    let mut broken = Broken::default();
+    for file in files(&["toml"]) {
+        for (number, line) in file.lines() {
+            let states = line.starts_with("rust-version") && line.contains('"') || line.starts_with("msrv");
+            broken.when(states && file.path != "Cargo.toml", &file, number, "say `rust-version.workspace = true`");
+        }
+        broken.when(file.path.ends_with("rust-toolchain.toml"), &file, 1, "names a toolchain a machine may lack");
+    }
+    broken.check();
+    assert!(!Path::new(ROOT).join("rust-toolchain").exists(), "names a toolchain a machine may lack");
+}
+
+#[test]
+fn the_prose_speaks_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let changelogs: Vec<_> = files(&["md"]).into_iter().filter(|file| file.path.ends_with("CHANGELOG.md")).collect();
+    assert!(!changelogs.is_empty(), "no CHANGELOG.md");
+    for file in changelogs {
+        let heading = file.text.lines().any(|line| line.starts_with('#') && line.contains(version));
+        assert!(heading, "{}: no heading for {version}", file.path);
+    }
+    // As a dependency is written: without the patch, which cargo chooses.
+    let (minor, _) = version.rsplit_once('.').unwrap();
+    let readme = read("README.md");
+    assert!(readme.contains(&format!("\"{minor}")), "README.md does not say how to depend on {minor}");
+}
+
+/// A command in the README that names a program, a test or a script which is not there is worse than none.
+#[test]
+fn the_readme_names_only_what_exists() {
+    let readme = read("README.md");
+    let words: Vec<_> = readme.split(|c: char| c.is_whitespace() || "`()[]|,;\"".contains(c)).collect();
+    let mut missing = BTreeSet::new();
+    for (at, word) in words.iter().enumerate() {
+        let next = words.get(at + 1).copied().unwrap_or_default();
+        let program = |folder: &str| {
+            let at = Path::new(ROOT).join(folder);
+            at.join(format!("{next}.rs")).exists() || at.join(next).is_dir() || next.is_empty()
+        };
+        let there = match *word {
+            "--example" => program("examples"),
+            "--test" => program("tests") || program("core/tests") || program("std-adapter/tests"),
+            "--bench" => program("benches"),
+            word if word.starts_with("scripts/") => Path::new(ROOT).join(word.trim_end_matches(['.', ':'])).exists(),
+            _ => true,
+        };
+        if !there {
+            missing.insert(format!("{word} {next}"));
+        }
+    }
+    assert!(missing.is_empty(), "README.md names what is not there: {missing:?}");
+}
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Folders that hold what was built, found or downloaded.
+const SKIPPED: &[&str] = &["target", "corpus", "artifacts", "coverage", "node_modules"];
+
+struct File {
+    /// From the repository's root, with `/`.
+    path: String,
+    text: String,
+}
+
+impl File {
+    /// Lines with their numbers, from 1.
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(at, line)| (at + 1, line))
+    }
+
+    /// Lines of code that ends up in a program: no comments, and nothing from the file's unit tests on, which stand last.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let tests_only = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
+        self.lines()
+            .take_while(move |(_, line)| {
+                !tests_only && !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(all(test")
+            })
+            .filter(|(_, line)| !is_comment(line))
+    }
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
+}
+
+fn rust_files() -> Vec<File> {
+    // This file spells what it forbids.
+    files(&["rs"]).into_iter().filter(|file| file.path != "tests/tidy.rs").collect()
+}
+
+/// What a user links: the two libraries without their tests.
+fn library_files() -> Vec<File> {
+    let of_a_library = |file: &File| file.path.starts_with("core/src/") || file.path.starts_with("std-adapter/src/");
+    rust_files().into_iter().filter(of_a_library).collect()
+}
+
+fn files(extensions: &[&str]) -> Vec<File> {
+    let mut found = Vec::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(Path::new(ROOT).join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            if entry.file_type().unwrap().is_dir() {
+                if !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
+                    folders.push(path);
+                }
+            } else if name.rsplit_once('.').is_some_and(|(_, extension)| extensions.contains(&extension)) {
+                let text = read(&path);
+                found.push(File { path, text });
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no files with the extensions {extensions:?} under {ROOT}");
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Everything wrong at once, so that one run shows it all.
+#[derive(Default)]
+struct Broken {
+    count: usize,
+    list: String,
+}
+
+impl Broken {
+    fn when(&mut self, broken: bool, file: &File, line: usize, rule: &str) {
+        if broken {
+            self.count += 1;
+            writeln!(self.list, "{}:{line}: {rule}", file.path).unwrap();
+        }
+    }
+
+    fn report_unused(&mut self, table: &str, listed: &BTreeSet<&str>, used: &BTreeSet<&str>) {
+        for path in listed.difference(used) {
+            self.count += 1;
+            writeln!(self.list, "{table} lists {path}, which does not need it (any more)").unwrap();
+        }
+    }
+
+    fn check(self) {
+        assert!(self.count == 0, "{} to tidy up:\n{}", self.count, self.list);
+    }
+}
