@@ -14,7 +14,7 @@ use std::path::Path;
 /// Longest Rust file, in lines, tests and docs included. Half of it is the aim; a file past it holds two things.
 const LINES_MAX: usize = 800;
 /// Files that may be longer, and how long.
-const LONG_FILES: &[(&str, usize)] = &[];
+const LONG_FILES: &[(&str, usize)] = &[("core/src/flusher/tests.rs", 1000)];
 
 /// Longest line of Rust, in characters. rustfmt breaks code at 120, but neither comments nor strings: a word may hang over.
 const COLUMNS_MAX: usize = 128;
@@ -32,13 +32,23 @@ const UNSAFE_FILES: &[&str] = &[
 const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("ureq::", &["std-adapter/src/transport/"], "the HTTP library can be replaced by replacing one file"),
     ("libc::", &["std-adapter/src/sys.rs"], "calls of the operating system are listed in one place"),
-    ("SystemTime::now", &["std-adapter/src/clock.rs"], "tests step the time of everything else"),
     (
         "Instant::now",
-        &["std-adapter/src/clock.rs", "std-adapter/src/transport/"],
-        "tests step the time of everything else",
+        &["std-adapter/src/clock.rs", "std-adapter/src/transport/", "std-adapter/src/log.rs"],
+        "the core and the worker are told the time, so that tests can step it",
+    ),
+    (
+        "SystemTime::now",
+        &["std-adapter/src/sys.rs", "std-adapter/src/transport/", "std-adapter/src/worker.rs"],
+        "an event's time comes from one clock",
     ),
     ("extern crate alloc", &[], "the core allocates nothing, and the adapter has std"),
+];
+
+/// Library files besides `wire/mod.rs` that spell names of PostHog, where a constant cannot stand.
+const NAMES_SPELLED_IN: &[&str] = &[
+    "core/src/common.rs",   // one literal, joined at compile time; a test compares it with the constants
+    "core/src/property.rs", // patterns of a `const fn`
 ];
 
 /// What must not stay in a file: needle and what to do instead.
@@ -128,7 +138,7 @@ fn the_libraries_name_their_dependencies_in_one_place() {
 #[test]
 fn posthog_names_are_spelled_in_one_file() {
     let mut broken = Broken::default();
-    let mut spelled = 0;
+    let (mut spelled, mut excused) = (0, BTreeSet::new());
     for file in library_files() {
         for (number, line) in file.code() {
             // A string literal that starts with, or quotes, a name like `$lib`.
@@ -138,12 +148,15 @@ fn posthog_names_are_spelled_in_one_file() {
                 .count();
             if file.path == "core/src/wire/mod.rs" {
                 spelled += names;
+            } else if let Some(path) = NAMES_SPELLED_IN.iter().find(|path| **path == file.path && names > 0) {
+                excused.insert(*path);
             } else {
                 broken.when(names > 0, &file, number, "spells a PostHog name: use a constant of `wire::key`");
             }
         }
     }
     assert!(spelled > 0, "core/src/wire/mod.rs spells no names: this test looks for them in vain");
+    broken.report_unused("NAMES_SPELLED_IN", &NAMES_SPELLED_IN.iter().copied().collect(), &excused);
     broken.check();
 }
 

@@ -350,18 +350,19 @@ fn fit(slices: (&[u8], &[u8]), events_max: usize, bytes_max: usize) -> Run {
 }
 
 fn fit_slice(slice: &[u8], events_max: usize, bytes_max: usize) -> Run {
-    let within = slice.get(..bytes_max).unwrap_or(slice);
+    let mut within = slice.get(..bytes_max).unwrap_or(slice);
     let mut run = Run::default();
     for block in within.chunks(BLOCK_BYTES) {
-        let events = count_frames(block);
-        if events > events_max - run.events {
-            // The last frame that is allowed ends in this block.
-            let bytes = frame_end(block, events_max - run.events);
-            return Run { events: events_max, bytes: run.bytes + bytes };
+        let (events, events_left) = (count_frames(block), events_max - run.events);
+        if events > events_left {
+            // The last frame that is allowed ends in this block, or before it if none is left.
+            run.events = events_max;
+            within = within.get(..run.bytes + frame_end(block, events_left)).unwrap_or(within);
+            break;
         }
         run = Run { events: run.events + events, bytes: run.bytes + block.len() };
     }
-    // What follows the last newline is the beginning of a frame that goes beyond the limit.
+    // What follows the last newline is the beginning of a frame that goes beyond a limit.
     let bytes = within.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     Run { bytes, ..run }
 }
@@ -470,7 +471,8 @@ mod tests {
         }
         let (a, b) = frames(3000, 2000);
         let ends = ends((&a, &b));
-        for events in [1, 200, 1999, 2000, 2001, 2999, 3000] {
+        // Every number of events, so that some end exactly with a block.
+        for events in 1..=3000 {
             let expected = Run { events, bytes: ends[events - 1] };
             assert_eq!(fit((&a, &b), events, usize::MAX), expected);
             assert_eq!(fit((&a, &b), usize::MAX, ends[events - 1]), expected);

@@ -5,7 +5,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use quillet_core::{Timestamp, Uuid, parse_retry_after};
+use quillet_core::retry::parse_retry_after;
+use quillet_core::{Timestamp, Uuid};
 
 fuzz_target!(|bytes: &[u8]| {
     let now = Timestamp::from_unix_ms(1_795_000_000_000);

@@ -268,6 +268,11 @@ impl Client {
     }
 }
 
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Client>();
+};
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("enabled", &self.is_enabled()).finish_non_exhaustive()
@@ -352,7 +357,8 @@ impl Shared {
         let mut stats = Stats::default();
         stats.add(&control.counters);
         stats.accepted = committed.wrapping_add(control.immediate);
-        stats.pending = committed.wrapping_sub(released).wrapping_sub(control.abandoned.unwrap_or(0));
+        stats.pending = committed.wrapping_sub(released).wrapping_sub(control.abandoned.map_or(0, |(events, _)| events));
+        stats.pending = stats.pending.wrapping_add(control.immediate_pending);
         for (total, counter) in stats.refused.iter_mut().zip(&self.refused) {
             *total = counter.load(Ordering::Relaxed);
         }
@@ -371,15 +377,16 @@ struct Inner {
     envelope: Envelope,
     policy: Policy,
     super_properties: Mutex<Vec<(String, OwnedValue)>>,
-    defaults: Vec<Property<'static>>,
+    /// What the client's own options say in every event. Not `Property`, which may borrow what no other thread may see.
+    defaults: Vec<(&'static str, bool)>,
     shutdown_timeout: Duration,
 }
 
 impl Inner {
     fn start(config: Config, envelope: Envelope, sender: Sender) -> Result<Self, BuildError> {
-        let mut defaults = vec![Property::new(key::IS_SERVER, config.is_server)];
+        let mut defaults = vec![(key::IS_SERVER, config.is_server)];
         if config.disable_geoip {
-            defaults.push(Property::new(key::GEOIP_DISABLE, true));
+            defaults.push((key::GEOIP_DISABLE, true));
         }
         let common = render(&defaults, &config.super_properties)
             .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
@@ -523,7 +530,9 @@ impl Inner {
             drop(control);
             return ShutdownReport { is_complete: false, stats: self.shared.stats() };
         }
-        if self.wait(control, deadline, |control| control.finished.then_some(())).is_none() {
+        // Everything was counted when the worker came to its end, or when somebody gave up waiting for it.
+        let counted = |control: &Control| (control.finished || control.abandoned.is_some()).then_some(());
+        if self.wait(control, deadline, counted).is_none() {
             self.abandon(DropReason::Shutdown);
         }
         let stats = self.shared.stats();
@@ -547,7 +556,7 @@ impl Inner {
         let mut control = self.shared.control();
         if !control.finished && control.abandoned.is_none() {
             let pending = self.shared.lanes.pending();
-            control.abandoned = Some(pending);
+            control.abandoned = Some((pending, reason));
             if let Some(counter) = control.counters.dropped.get_mut(reason.index()) {
                 *counter = counter.wrapping_add(pending);
             }
@@ -557,6 +566,10 @@ impl Inner {
             self.shared.changed.notify_all();
             drop(control);
             self.sender.lock().unwrap_or_else(PoisonError::into_inner).abort();
+            if let Some(Ok(mut worker)) = self.pump.as_ref().map(Mutex::try_lock) {
+                // Nobody else may ever pump again; this step ends the worker and tells the hooks.
+                worker.step();
+            }
         }
     }
 
@@ -630,7 +643,11 @@ impl Inner {
         let (producer, consumer) = Ring::format(&mut memory).map_err(|_| ImmediateError::OutOfMemory)?.split();
         let mut lane = Lane::new(producer, Stamper::new(lane_seed), 1, EVENT_BYTES_MAX);
         let uuid = self.capture_into(&mut lane, event).map_err(refuse)?;
-        self.shared.control().immediate += 1;
+        {
+            let mut control = self.shared.control();
+            control.immediate += 1;
+            control.immediate_pending += 1;
+        }
 
         let mut flusher = Flusher::new([consumer], self.envelope.clone(), self.policy, flusher_seed);
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -659,7 +676,11 @@ impl Inner {
             }
         }
         let counters: Counters = *flusher.counters();
-        add(&mut self.shared.control().counters, &counters);
+        {
+            let mut control = self.shared.control();
+            add(&mut control.counters, &counters);
+            control.immediate_pending -= 1;
+        }
         match (counters.delivered, counters.rejected) {
             (1.., _) => Ok(uuid),
             (0, 1..) => Err(ImmediateError::Rejected { status }),
@@ -675,9 +696,10 @@ impl Inner {
             render(&self.defaults, &properties).map_err(|_| CaptureError::InvalidValue)?
         };
         let mut draft = Draft::new(event);
-        let _inside = InHook::enter_once();
+        // As in `capture_gated`: a hook that captures does not see its own events.
+        let inside = InHook::enter_once();
         let captured = catch_unwind(AssertUnwindSafe(|| {
-            if !self.before_send.iter().all(|hook| hook(&mut draft) == HookVerdict::Send) {
+            if inside.is_some() && !self.before_send.iter().all(|hook| hook(&mut draft) == HookVerdict::Send) {
                 return Err(CaptureError::DroppedByHook);
             }
             match draft.properties() {
@@ -697,9 +719,10 @@ impl Drop for Inner {
 
 /// Renders the client's own defaults and the caller's super properties; the caller's win. `Err` names the key that cannot
 /// be one.
-fn render(defaults: &[Property<'_>], properties: &[(String, OwnedValue)]) -> Result<OwnedCommon, String> {
-    let is_overridden = |default: &&Property<'_>| properties.iter().any(|(key, _)| key == default.key());
-    let mut all: Vec<Property<'_>> = defaults.iter().filter(|default| !is_overridden(default)).copied().collect();
+fn render(defaults: &[(&'static str, bool)], properties: &[(String, OwnedValue)]) -> Result<OwnedCommon, String> {
+    let is_overridden = |default: &str| properties.iter().any(|(key, _)| key == default);
+    let kept = defaults.iter().filter(|(key, _)| !is_overridden(key));
+    let mut all: Vec<Property<'_>> = kept.map(|(key, value)| Property::new(key, *value)).collect();
     all.extend(properties.iter().map(|(key, value)| Property::new(key, value.as_value())));
     OwnedCommon::render(&all).map_err(|_| {
         let alone = properties

@@ -24,19 +24,19 @@ use crate::transport::http::{HttpOptions, HttpTransport, ProxyChoice, check_head
 use crate::transport::{CloneTransport, Sender};
 
 /// Bytes of ring in each lane when the caller sets nothing else.
-pub const QUEUE_BYTES: usize = 1024 * 1024;
+const QUEUE_BYTES: usize = 1024 * 1024;
 
 /// Smallest ring of a lane: an event may take a quarter of it, so that it always finds a contiguous place.
-pub const QUEUE_BYTES_MIN: usize = 4 * limits::EVENT_BYTES_MAX;
+const QUEUE_BYTES_MIN: usize = 4 * limits::EVENT_BYTES_MAX;
 
 /// Largest ring of a lane.
-pub const QUEUE_BYTES_MAX: usize = 1024 * 1024 * 1024;
+const QUEUE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Largest request body a client may be set to, before compression. PostHog takes 20 MiB.
-pub const BATCH_BYTES_LIMIT: usize = 16 * 1024 * 1024;
+const BATCH_BYTES_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Most events in one request a client may be set to.
-pub const BATCH_EVENTS_LIMIT: usize = 100_000;
+const BATCH_EVENTS_LIMIT: usize = 100_000;
 
 /// Smallest `max_batch_bytes`: an accepted event fits into a request by itself, whatever its size.
 const BATCH_BYTES_MIN: usize = limits::EVENT_BYTES_MAX + limits::FRAME_END_BYTES + limits::ENVELOPE_BYTES;
@@ -200,8 +200,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Bytes of ring in each lane. Default: [`QUEUE_BYTES`] (1 MiB); rounded up to a power of two, from
-    /// [`QUEUE_BYTES_MIN`] (256 KiB, which smaller values become) to [`QUEUE_BYTES_MAX`] (1 GiB).
+    /// Bytes of ring in each lane. Default: 1 MiB; rounded up to a power of two, from 256 KiB (four times the largest
+    /// event; smaller values become this) to 1 GiB.
     ///
     /// All of it is allocated when the client is built, and nothing after that. A lane without room is full, whatever
     /// `max_queue_size` says. Room for what is captured while the flush thread is off the processor, a few
@@ -231,14 +231,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Most events in one request. Default: 1000; from 1 to [`BATCH_EVENTS_LIMIT`]. The rest follows in the next one.
+    /// Most events in one request. Default: 1000; from 1 to 100,000. The rest follows in the next one.
     pub fn max_batch_events(mut self, events: usize) -> Self {
         self.policy.max_batch_events = events;
         self
     }
 
     /// Most bytes in one request body, before compression. Default: 1 MiB; from 64 KiB and an envelope, so that every
-    /// accepted event fits, to [`BATCH_BYTES_LIMIT`] (16 MiB). The rest follows in the next request.
+    /// accepted event fits, to 16 MiB. The rest follows in the next request.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.policy.max_batch_bytes = bytes;
         self
@@ -448,8 +448,8 @@ impl ClientBuilder {
     /// Checks every option, allocates the queue, and starts the flush thread.
     ///
     /// This is the only call of a client's life that may fail for reasons outside of the program: afterwards there is
-    /// nothing left to allocate or to set up. A disabled client starts and allocates nothing, but its options are
-    /// checked all the same.
+    /// nothing left to allocate or to set up. A disabled client starts and allocates nothing, but its host, its times
+    /// and its sizes are checked all the same.
     ///
     /// # Errors
     ///
@@ -461,6 +461,7 @@ impl ClientBuilder {
     /// Checks and clamps: everything [`build`](Self::build) does that neither allocates a queue nor starts a thread.
     pub(crate) fn into_config(mut self) -> Result<Config, BuildError> {
         self.check_policy()?;
+        within("request_timeout", self.request_timeout, TIMEOUTS, TIMEOUTS_TEXT)?;
         within("shutdown_timeout", self.shutdown_timeout, TIMEOUTS, TIMEOUTS_TEXT)?;
         within("max_queue_size", self.max_queue_size, 1..=usize::MAX / 4, "at least 1")?;
         within("queue_bytes", self.queue_bytes, 0..=QUEUE_BYTES_MAX, "at most 1 GiB")?;
@@ -485,7 +486,6 @@ impl ClientBuilder {
             max_queue_size: self.max_queue_size,
             queue_bytes: self.queue_bytes.max(QUEUE_BYTES_MIN).next_power_of_two(),
             enable_logging: self.enable_logging,
-            request_timeout: self.request_timeout,
             shutdown_timeout: self.shutdown_timeout,
             historical_migration: self.historical_migration,
             disable_geoip: self.disable_geoip,
@@ -551,8 +551,6 @@ pub(crate) struct Config {
     pub(crate) queue_bytes: usize,
     /// Whether to speak through `log`.
     pub(crate) enable_logging: bool,
-    /// Longest time of one request.
-    pub(crate) request_timeout: Duration,
     /// Longest time of a shutdown that was given no deadline.
     pub(crate) shutdown_timeout: Duration,
     /// For the envelope.
@@ -648,7 +646,7 @@ mod tests {
         assert_eq!((config.policy.max_batch_events, config.policy.max_batch_bytes), (1000, 1024 * 1024));
         assert_eq!((config.max_queue_size, config.queue_bytes), (1000, 1024 * 1024));
         assert_eq!(config.shutdown_timeout, Duration::from_secs(5));
-        assert_eq!(config.request_timeout, Duration::from_secs(15));
+        assert_eq!(builder().request_timeout, Duration::from_secs(15));
         assert!(config.enable_logging && config.is_server && config.thread);
         assert!(!config.disable_geoip && !config.historical_migration);
     }

@@ -47,12 +47,13 @@ pub(crate) struct Control {
     /// The machine came to its end: nothing is pending, nothing will be sent.
     pub(crate) finished: bool,
     /// A caller counted so many pending events as dropped and went on: a shutdown whose deadline passed while a request was
-    /// out, or a discard. The worker begins no further request and counts nothing again.
-    pub(crate) abandoned: Option<u64>,
+    /// out, or a discard. The worker begins no further request and counts nothing again; it only tells the hooks.
+    pub(crate) abandoned: Option<(u64, DropReason)>,
     /// Everything decided so far, immediate captures included.
     pub(crate) counters: Counters,
-    /// Events captured outside of the lanes.
+    /// Events captured outside of the lanes, and how many of them nobody has decided about.
     pub(crate) immediate: u64,
+    pub(crate) immediate_pending: u64,
 }
 
 /// One caller in `flush`.
@@ -149,10 +150,8 @@ impl Worker {
     pub(crate) fn step(&mut self) -> Step {
         let shared = Arc::clone(&self.shared);
         let mut control = shared.control();
-        if control.abandoned.is_some() {
-            control.finished = true;
-            shared.changed.notify_all();
-            return Step::Done;
+        if let Some(abandoned) = control.abandoned {
+            return self.end(control, abandoned);
         }
         self.take_orders(&mut control);
         match self.flusher.poll(shared.clock.now()) {
@@ -168,10 +167,8 @@ impl Worker {
                     call_all(&self.on_request, &self.log, |hook| hook(&report));
                 }
                 let mut control = shared.control();
-                if control.abandoned.is_some() {
-                    control.finished = true;
-                    shared.changed.notify_all();
-                    return Step::Done;
+                if let Some(abandoned) = control.abandoned {
+                    return self.end(control, abandoned);
                 }
                 let report = self.flusher.handle_outcome(now, outcome);
                 let decided = self.publish(&mut control);
@@ -198,6 +195,23 @@ impl Worker {
                 Step::Done
             }
         }
+    }
+
+    /// Comes to an end after a caller counted `events` as dropped and went on. The hooks hear of it here, from the thread
+    /// that they hear everything from.
+    fn end(&self, mut control: MutexGuard<'_, Control>, (events, reason): (u64, DropReason)) -> Step {
+        let is_news = !control.finished;
+        control.finished = true;
+        self.shared.changed.notify_all();
+        drop(control);
+        if is_news {
+            let mut decided = Counters::default();
+            if let Some(dropped) = decided.dropped.get_mut(reason.index()) {
+                *dropped = events;
+            }
+            self.tell(&decided, None);
+        }
+        Step::Done
     }
 
     /// Passes on what callers have asked for since the last step.
@@ -289,6 +303,10 @@ impl Worker {
         thread::park_timeout(self.shared.clock.until(until).min(TICK));
         if self.shared.lanes.counts().0 == self.committed && !self.has_orders() {
             thread::park_timeout(self.shared.clock.until(until).min(self.shared.flush_interval));
+            if until == Instant::NEVER && self.shared.lanes.counts().0 != self.committed {
+                // Nobody saw when these events came; at worst they have waited for the whole interval already.
+                let _ = self.flusher.flush();
+            }
         }
         self.shared.asleep.store(false, Ordering::SeqCst);
     }

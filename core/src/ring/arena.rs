@@ -2,8 +2,8 @@
 //!
 //! In: `&mut [u8]` that the caller lends for `'m`. Out: a [`WriteHalf`] and a [`ReadHalf`] over the same bytes.
 //!
-//! Who may touch what (the *halves invariant*, kept by the private fields of this file alone):
-//! - the header is only ever touched through atomics once there are halves;
+//! Who may touch what (the *halves invariant*, kept by this file's private fields):
+//! - the header is only ever touched through atomics, and once there are halves only they store to it;
 //! - the write half makes references only into `head .. tail + capacity`, the read half only into `tail .. head`;
 //! - only the write half moves `head`, by a `Release` store after the bytes are written; only the read half moves
 //!   `tail`, by a `Release` store after its references are gone (`&mut self` proves that). Each reads the other's

@@ -143,7 +143,7 @@ mod tests {
                 // Every start that could be: the head, and each later one with offset 0.
                 let starts = (0..capacity).map(|gap| head.wrapping_add(gap));
                 let is_good = |start: &usize| {
-                    (*start == head || start % capacity == 0)
+                    (*start == head || start.is_multiple_of(capacity))
                         && start % capacity + bytes <= capacity
                         && (0..bytes).all(|step| free(start.wrapping_add(step)))
                         && start.wrapping_sub(tail) <= capacity

@@ -253,7 +253,11 @@ impl HttpTransport {
                 Ok(response) => return self.read(response),
                 Err(error) if is_stale(&error) => {}
                 Err(error) => {
-                    self.error.set(format_args!("{error}"));
+                    match &error {
+                        // ureq would call it "other".
+                        ureq::Error::Other(inner) => self.error.set(format_args!("{inner}")),
+                        error => self.error.set(format_args!("{error}")),
+                    }
                     return outcome(&error);
                 }
             }

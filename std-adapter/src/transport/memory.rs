@@ -152,3 +152,45 @@ impl Default for State {
         Self { requests: Vec::new(), script: VecDeque::new(), otherwise: Outcome::status(200) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+    use std::thread;
+
+    use super::*;
+    use crate::transport::testing::{body_of, event, with_batch};
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_script_is_followed_and_only_deliveries_count_as_delivered() {
+        let mut memory = MemoryTransport::new();
+        memory.answer(Outcome::NoAnswer);
+        memory.answer(Outcome::status(503));
+        memory.answer_otherwise(Outcome::status(204));
+        let outcomes = [1, 2, 3].map(|events| with_batch(events, 200, None, |batch| memory.send(batch)));
+        assert_eq!(outcomes, [Outcome::NoAnswer, Outcome::status(503), Outcome::status(204)]);
+
+        assert_eq!(memory.events(), [event(0, 200), event(1, 200), event(2, 200)]);
+        assert_eq!(memory.uuids().len(), 3);
+        let requests = memory.requests();
+        assert_eq!(requests.iter().map(|request| request.events.len()).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(requests[2].body, body_of(3, 200));
+        assert_eq!((requests[2].attempt, requests[2].outcome), (1, Outcome::status(204)));
+        memory.clear();
+        assert!(memory.requests().is_empty());
+    }
+
+    #[test]
+    fn waiting_ends_when_the_events_are_there_or_the_time_is_over() {
+        let memory = MemoryTransport::new();
+        assert!(!memory.wait_for_events(1, Duration::from_millis(1)));
+        assert!(memory.wait_for_events(0, Duration::ZERO));
+        let mut sender = memory.clone();
+        let sending = thread::spawn(move || with_batch(4, 100, None, |batch| sender.send(batch)));
+        assert!(memory.wait_for_events(4, LONG) && memory.wait_for_requests(1, LONG));
+        sending.join().unwrap();
+    }
+}

@@ -9,6 +9,8 @@ pub mod fault;
 pub(crate) mod gzip;
 pub mod http;
 pub mod memory;
+#[cfg(test)]
+mod testing;
 
 use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -87,5 +89,34 @@ impl fmt::Debug for Sender {
             Self::Http(_) => "Sender::Http",
             Self::Own(_) => "Sender::Own",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quillet_core::Answer;
+
+    use super::fault::{Fault, FaultTransport};
+    use super::memory::MemoryTransport;
+    use super::testing::with_batch;
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_transport_is_no_answer_and_the_next_request_goes_through() {
+        let faults = FaultTransport::scripted(MemoryTransport::new(), [Fault::Panic]);
+        let mut sender = Sender::Own(Box::new(faults));
+        let outcomes = [(); 2].map(|()| with_batch(1, 100, None, |batch| sender.send(batch)));
+        assert_eq!(outcomes, [Outcome::NoAnswer, Outcome::status(200)]);
+    }
+
+    #[test]
+    fn a_clone_shares_what_its_transport_shares() {
+        let memory = MemoryTransport::new();
+        let sender = Sender::Own(Box::new(memory.clone()));
+        let mut clone = sender.clone();
+        assert_eq!(with_batch(3, 100, None, |batch| clone.send(batch)), Outcome::Answered(Answer::new(200)));
+        assert_eq!(memory.events().len(), 3);
+        sender.abort();
+        assert_eq!(sender.last_error(), None);
     }
 }

@@ -9,10 +9,11 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Instant;
 
-use quillet_core::{Action, Answer, Batch, Envelope, Flusher, Outcome, Policy, Ring, Transport};
+use quillet_core::{Answer, Outcome, Transport};
 
 use super::{HttpTransport, INPUT_BYTES, wall_time};
 use crate::config::ClientBuilder;
+use crate::transport::testing::{body_of, with_batch};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"status\":1}";
 
@@ -118,50 +119,12 @@ fn transport(address: SocketAddr) -> HttpTransport {
     builder(address).http_transport().unwrap()
 }
 
-/// An event of `bytes` bytes, number `n`.
-fn event(n: usize, bytes: usize) -> String {
-    let head = format!("{{\"uuid\":\"00000000-0000-7000-8000-{n:012}\",\"event\":\"");
-    let fill = "x".repeat(bytes.saturating_sub(head.len() + 2));
-    format!("{head}{fill}\"}}")
-}
-
-/// Puts `events` events of `bytes` bytes into a ring and hands out the batch that a flusher makes of them.
-fn with_batch<T>(events: usize, bytes: usize, until: Option<Duration>, then: impl FnOnce(&Batch<'_>) -> T) -> T {
-    let mut memory = vec![0; Ring::bytes_for((4 * events * (bytes + 8)).next_power_of_two())];
-    let (mut producer, consumer) = Ring::format(&mut memory).unwrap().split();
-    for n in 0..events {
-        let frame = event(n, bytes) + ",\n";
-        let mut grant = producer.grant(frame.len()).unwrap();
-        grant.bytes_mut()[..frame.len()].copy_from_slice(frame.as_bytes());
-        grant.commit(frame.len());
-    }
-    let mut policy = Policy::default();
-    (policy.max_batch_events, policy.max_batch_bytes) = (usize::MAX, usize::MAX);
-    let mut flusher = Flusher::new([consumer], Envelope::new("phc_test", false).unwrap(), policy, [1, 2]);
-    flusher.flush();
-    if let Some(until) = until {
-        flusher.shutdown(quillet_core::Instant::ZERO.after(until));
-    }
-    match flusher.poll(quillet_core::Instant::ZERO) {
-        Action::Send(batch) => {
-            assert_eq!(batch.events(), events);
-            then(&batch)
-        }
-        _ => panic!("a flush has something to send"),
-    }
-}
-
 fn send(transport: &mut HttpTransport) -> Outcome {
     with_batch(2, 300, None, |batch| transport.send(batch))
 }
 
 fn send_events(transport: &mut HttpTransport, events: usize, bytes: usize) -> Outcome {
     with_batch(events, bytes, None, |batch| transport.send(batch))
-}
-
-fn expected_body(events: usize, bytes: usize) -> Vec<u8> {
-    let events: Vec<_> = (0..events).map(|n| event(n, bytes)).collect();
-    format!("{{\"api_key\":\"phc_test\",\"batch\":[{}]}}", events.join(",\n")).into_bytes()
 }
 
 /// Runs `what` and asserts that it did not take long.
@@ -188,14 +151,14 @@ fn a_request_is_exactly_what_the_protocol_asks_for() {
     for absent in ["transfer-encoding", "content-encoding", "accept-encoding", "expect", "authorization", "cookie"] {
         assert_eq!(request.header(absent), None, "{absent}");
     }
-    assert_eq!(request.body, expected_body(2, 300));
+    assert_eq!(request.body, body_of(2, 300));
 }
 
 #[test]
 fn a_large_body_arrives_as_it_was_in_the_ring() {
     let (address, requests) = serve_answers(1, vec![OK.to_vec()]);
     assert_eq!(send_events(&mut transport(address), 4000, 500), Outcome::status(200));
-    assert!(requests.recv_timeout(LONG).unwrap().body == expected_body(4000, 500));
+    assert!(requests.recv_timeout(LONG).unwrap().body == body_of(4000, 500));
 }
 
 #[test]
@@ -594,14 +557,14 @@ fn a_compressed_body_says_so_and_unpacks_to_the_same() {
         assert_eq!(request.header("content-encoding"), Some("gzip"));
         let mut body = Vec::new();
         flate2::read::GzDecoder::new(&request.body[..]).read_to_end(&mut body).unwrap();
-        assert!(body == expected_body(events, bytes));
+        assert!(body == body_of(events, bytes));
         assert!(request.body.len() < body.len() / 4);
     }
     // Not worth it.
     assert_eq!(send_events(&mut transport, 1, 200), Outcome::status(200));
     let request = requests.recv_timeout(LONG).unwrap();
     assert_eq!(request.header("content-encoding"), None);
-    assert_eq!(request.body, expected_body(1, 200));
+    assert_eq!(request.body, body_of(1, 200));
 }
 
 #[test]

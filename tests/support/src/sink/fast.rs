@@ -185,7 +185,10 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         drop(connections);
         let serving = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("fast-sink".to_owned()).spawn(move || {
-            let _ = serve(&serving, &stream);
+            let mut buffer = vec![0; BUFFER_BYTES];
+            // The answer is one small segment and the client waits for it.
+            let _ = stream.set_nodelay(true);
+            let _ = serve(&serving, &mut &*stream, &mut buffer);
             let mut connections = serving.connections.lock().unwrap_or_else(PoisonError::into_inner);
             connections.retain(|(other, _)| *other != number);
         });
@@ -197,11 +200,8 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-/// Reads and answers until the client closes, or sends what this sink cannot count.
-fn serve(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut stream = stream;
-    let mut buffer = vec![0; BUFFER_BYTES];
+/// Reads and answers until the client closes, or sends what this sink cannot count. Allocates nothing.
+fn serve(shared: &Shared, stream: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<()> {
     let mut filled = 0_usize;
     loop {
         let (body_at, length) = loop {
@@ -224,7 +224,8 @@ fn serve(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
         filled -= body_at + here;
         while left > 0 {
             // Everything in the buffer was this body's, so all of it is free.
-            let room = buffer.get_mut(..left.min(BUFFER_BYTES)).unwrap_or_default();
+            let room = left.min(buffer.len());
+            let room = buffer.get_mut(..room).unwrap_or_default();
             let read = stream.read(room)?;
             if read == 0 {
                 return Ok(());
@@ -303,6 +304,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::alloc::allocations_in;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -332,6 +334,41 @@ mod tests {
             bytes += body.len() as u64;
         }
         assert_eq!(sink.totals(), Totals { requests: 5, events, bytes });
+    }
+
+    /// A client's side of a connection, in memory.
+    struct Canned {
+        requests: io::Cursor<Vec<u8>>,
+        answered: usize,
+    }
+
+    impl Read for Canned {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            self.requests.read(room)
+        }
+    }
+
+    impl Write for Canned {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.answered += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_request_costs_no_allocation() {
+        let request = "POST / HTTP/1.1\r\ncontent-length: 1003\r\n\r\n".to_owned() + &"x".repeat(1000) + ",\ny";
+        let shared = Shared::new(Count::Lines);
+        let mut buffer = vec![0; 300];
+        let mut stream = Canned { requests: io::Cursor::new(request.repeat(50).into_bytes()), answered: 0 };
+        let (counts, served) = allocations_in(|| serve(&shared, &mut stream, &mut buffer));
+        served.unwrap();
+        assert_eq!((counts.allocations, stream.answered), (0, 50 * ANSWER.len()));
+        assert_eq!(shared.totals(), Totals { requests: 50, events: 100, bytes: 50 * 1003 });
     }
 
     #[test]

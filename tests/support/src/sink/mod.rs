@@ -25,7 +25,7 @@ mod tests;
 pub use fast::{Count, FastSink, Totals};
 pub use nowhere::{NeverAccepts, never_accepts, refuses};
 pub use record::{BODY_BYTES_KEPT_MAX, EVENTS_MAX, Event, Journal, REQUESTS_MAX, Request, VIOLATIONS_MAX, Violation};
-pub use script::{Answer, Rule, SILENCE};
+pub use script::{Answer, Decide, IsPoison, Rule, SILENCE};
 
 use server::{Server, Shared};
 use std::io;

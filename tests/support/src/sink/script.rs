@@ -103,12 +103,18 @@ pub enum Rule {
     /// 413 for a body of more than so many bytes, as sent.
     RefuseOver(usize),
     /// 400 for a batch with an event for which this says yes.
-    PoisonedBy(Box<dyn Fn(&Event) -> bool + Send>),
+    PoisonedBy(Box<IsPoison>),
     /// This answer to everything.
     Always(Answer),
     /// Asked with the request as recorded so far: its status is not decided yet.
-    Custom(Box<dyn FnMut(&Request) -> Option<Answer> + Send>),
+    Custom(Box<Decide>),
 }
+
+/// Whether this event makes the server refuse its batch.
+pub type IsPoison = dyn Fn(&Event) -> bool + Send;
+
+/// What to answer, or `None` to leave it to the next rule.
+pub type Decide = dyn FnMut(&Request) -> Option<Answer> + Send;
 
 impl Rule {
     /// 400 for a batch with an event of this name.

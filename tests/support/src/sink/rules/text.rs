@@ -65,14 +65,19 @@ impl Walk<'_> {
             b'{' => self.object(place),
             b'[' => self.array(place),
             b'"' => self.string().map(drop),
-            _ => {
-                let literal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-                while self.text.as_bytes().get(self.at).copied().is_some_and(literal) {
-                    self.at += 1;
-                }
-                Some(())
-            }
+            _ => self.literal(),
         }
+    }
+
+    /// A number, `true`, `false` or `null`.
+    fn literal(&mut self) -> Option<()> {
+        let start = self.at;
+        let belongs = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        while self.text.as_bytes().get(self.at).copied().is_some_and(belongs) {
+            self.at += 1;
+        }
+        // Without this an array of nonsense would never end.
+        (self.at > start).then_some(())
     }
 
     fn object(&mut self, place: Place) -> Option<()> {

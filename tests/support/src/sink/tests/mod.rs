@@ -1,6 +1,7 @@
 //! The sink tested from outside: raw HTTP over a socket in, answers and records out.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod exceptions;
 mod rules;
 mod script;
 
@@ -89,6 +90,39 @@ fn event(number: u64) -> Value {
 fn batch(events: &[Value]) -> String {
     let events: Vec<String> = events.iter().map(Value::to_string).collect();
     format!(r#"{{"api_key":"phc_test","batch":[{}]}}"#, events.join(",\n"))
+}
+
+/// A change to an event in order.
+type Change = fn(&mut Value);
+
+fn changed(change: Change) -> Value {
+    let mut event = event(1);
+    change(&mut event);
+    event
+}
+
+fn remove(object: &mut Value, key: &str) {
+    object.as_object_mut().unwrap().remove(key);
+}
+
+/// Sends one body and answers the status and the violations.
+fn judge(body: impl AsRef<[u8]>) -> (u16, Vec<String>) {
+    let sink = Sink::start();
+    let status = Client::of(&sink).post(body).unwrap().status;
+    (status, sink.violations())
+}
+
+#[track_caller]
+fn assert_accepted(body: impl AsRef<[u8]>, what: &str) {
+    assert_eq!(judge(body), (200, Vec::new()), "{what}");
+}
+
+/// Exactly one violation, with `text` in it.
+#[track_caller]
+fn assert_violation(body: impl AsRef<[u8]>, status: u16, text: &str) {
+    let (answered, violations) = judge(body);
+    assert!(violations.len() == 1 && violations[0].contains(text), "{text:?} is not the only one of {violations:?}");
+    assert_eq!(answered, status, "{violations:?}");
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! The adapter that PostHog's SDK compliance harness drives: a small HTTP server around the client.
+//!
+//! In: the harness's calls (`/init`, `/capture`, `/flush`, …). Out: calls of the client's public API, and nothing else;
+//! what the client then sends, the harness's mock server receives and judges.
+//!
+//! ```text
+//!  harness ── HTTP, JSON ──▶ server ─▶ api ─▶ instance ─▶ quillet ── HTTP ──▶ the harness's mock server
+//!     └────────────────────────── reads what the mock server recorded ─────────────────────┘
+//! ```
+//!
+//! ```sh
+//! PORT=8080 cargo run --release -p compliance-adapter
+//! ```
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | `PORT` | 8080 | 0 lets the system choose; the line on standard output names the port |
+//! | `HOST` | 127.0.0.1 | the address to listen on; in a container, `0.0.0.0` |
+//!
+//! It declares `capture_v0` and `encoding_gzip`, and runs tests in parallel: each `?test_id=` has a client of its own.
+//! Feature flags come in a later release of the client. Until then `/get_feature_flag` is a path that does not exist
+//! (404), and since the harness's flag suite asks for no capability, it has to be left out by naming the suite `capture`.
+
+mod api;
+mod instance;
+mod registry;
+mod server;
+
+use std::convert::Infallible;
+use std::env;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use registry::Registry;
+
+/// Where the harness looks when nobody tells it otherwise.
+const PORT: u16 = 8080;
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn main() -> ExitCode {
+    let Err(problem) = run();
+    eprintln!("compliance-adapter: {problem}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<Infallible, String> {
+    let address = (variable("HOST", HOST)?, variable("PORT", PORT)?);
+    let listener = TcpListener::bind(address).map_err(|error| format!("{}:{}: {error}", address.0, address.1))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    // Whoever started this with port 0 reads the line; whoever closed the pipe does not care.
+    let _ = writeln!(std::io::stdout(), "compliance-adapter: listening on {address}");
+    let registry = Registry::default();
+    Ok(server::serve(&listener, move |request| api::answer(&registry, request)))
+}
+
+/// An environment variable's value, or `default` if it is not set or empty.
+fn variable<T: FromStr>(name: &str, default: T) -> Result<T, String> {
+    match env::var(name) {
+        Ok(text) if !text.is_empty() => text.parse().map_err(|_| format!("{name}={text:?} makes no sense")),
+        _ => Ok(default),
+    }
+}
