@@ -10,8 +10,8 @@ mod common;
 use common::{PATIENCE, accepted, check, conserved, fates, quick};
 use quillet::transport::memory::MemoryTransport;
 use quillet::{
-    BuildError, CaptureError, Captured, Client, Event, Exception, HookVerdict, Level, Outcome, OwnedValue, Prng, Property, RawJson,
-    Timestamp, Typed, Uuid, Value, props,
+    BuildError, CaptureError, Captured, Client, Event, Exception, HookVerdict, Level, Outcome, OwnedValue, Prng,
+    Property, RawJson, Timestamp, Typed, Uuid, Value, props,
 };
 use quillet_support::Sink;
 use serde_json::json;
@@ -96,7 +96,9 @@ fn wrong_events() -> Vec<(CaptureError, &'static str, Make)> {
     wrong(Personless, "identify without a person", |client| {
         client.capture(Event::identify("x").set(props! { "a": 1 }).person_profile(false))
     });
-    wrong(Personless, "an alias without a person", |client| client.capture(Event::alias("x", "y").person_profile(false)));
+    wrong(Personless, "an alias without a person", |client| {
+        client.capture(Event::alias("x", "y").person_profile(false))
+    });
     wrong(Personless, "a group without persons", |client| {
         client.capture(Event::group_identify("company", "acme").person_profile(false))
     });
@@ -393,7 +395,8 @@ fn raw_json_and_serialised_values_arrive_as_what_they_mean() {
         assert_eq!(event.property("raw"), &serde_json::from_str::<serde_json::Value>(raw).unwrap());
     }
     let typed: Vec<_> = stored[raws.len()..].iter().map(|event| event.property("typed").clone()).collect();
-    let odd = json!({ "Struct": { "quo": "a\"\n", "none": null, "map": { "-1": true }, "bytes": [0, 255], "big": -9 } });
+    let odd =
+        json!({ "Struct": { "quo": "a\"\n", "none": null, "map": { "-1": true }, "bytes": [0, 255], "big": -9 } });
     assert_eq!(typed, [json!("Unit"), json!({ "Newtype": 0.5 }), json!({ "Tuple": [-1, "\""] }), odd]);
 }
 
@@ -451,8 +454,24 @@ fn what_capture_lets_through_is_never_refused() {
     let mut below = |sides: usize| ((prng.next() >> 33) as usize) % sides;
     let texts = nasty_texts();
     let keys = [
-        "plan", "", "$lib", "$set", "$set_once", "$unset", "$groups", "$geoip_disable", "$process_person_profile", "alias",
-        "distinct_id", "$group_type", "$exception_list", "$cookieless_mode", "n\"", "$is_server", "token", "uuid",
+        "plan",
+        "",
+        "$lib",
+        "$set",
+        "$set_once",
+        "$unset",
+        "$groups",
+        "$geoip_disable",
+        "$process_person_profile",
+        "alias",
+        "distinct_id",
+        "$group_type",
+        "$exception_list",
+        "$cookieless_mode",
+        "n\"",
+        "$is_server",
+        "token",
+        "uuid",
     ];
     let sink = Sink::start();
     let client = quick(sink.host()).super_property("plan", "super").build().unwrap();
@@ -480,7 +499,8 @@ fn what_capture_lets_through_is_never_refused() {
             }
         }
         // Types that PostHog's own properties must have are the caller's business too; the server takes any.
-        let typed = ["$set", "$set_once", "$unset", "$groups", "$geoip_disable", "$process_person_profile", "$is_server"];
+        let typed =
+            ["$set", "$set_once", "$unset", "$groups", "$geoip_disable", "$process_person_profile", "$is_server"];
         used.retain(|(key, _)| !typed.contains(key));
         let properties: Vec<_> = used.iter().map(|(key, value)| Property::new(key, *value)).collect();
         let groups = [("company", second)];
@@ -510,11 +530,9 @@ fn what_capture_lets_through_is_never_refused() {
 
 #[test]
 fn super_properties_that_no_event_could_carry_are_refused() {
-    for (key, problem) in [
-        ("", CaptureError::EmptyKey),
-        ("$lib", CaptureError::ReservedKey),
-        ("$lib_version", CaptureError::ReservedKey),
-    ] {
+    for (key, problem) in
+        [("", CaptureError::EmptyKey), ("$lib", CaptureError::ReservedKey), ("$lib_version", CaptureError::ReservedKey)]
+    {
         let error = quick("http://127.0.0.1:9").super_property(key, 1).build().unwrap_err();
         assert_eq!(error, BuildError::SuperProperty { key: key.to_owned(), problem });
     }

@@ -14,7 +14,8 @@ use common::{PATIENCE, conserved, quick};
 use quillet::transport::fault::FaultTransport;
 use quillet::transport::memory::MemoryTransport;
 use quillet::{
-    CaptureError, Client, ClientBuilder, Delivery, Event, ImmediateError, Outcome, Overflow, Prng, Property, Stats, Uuid,
+    CaptureError, Client, ClientBuilder, Delivery, Event, ImmediateError, Outcome, Overflow, Prng, Property, Stats,
+    Uuid,
 };
 use std::collections::{HashMap, HashSet};
 use std::env;
@@ -124,9 +125,11 @@ impl World {
                 let seeds: Vec<_> = (0..2 + dice.below(3)).map(|at| dice.0.next() ^ at).collect();
                 let client = &self.client;
                 let captured: Vec<_> = thread::scope(|scope| {
-                    let captures = |seed| move || -> Vec<_> {
-                        let mut dice = Dice::new(seed, 4);
-                        (0..dice.below(60)).map(|_| capture(client, &mut dice)).collect()
+                    let captures = |seed| {
+                        move || -> Vec<_> {
+                            let mut dice = Dice::new(seed, 4);
+                            (0..dice.below(60)).map(|_| capture(client, &mut dice)).collect()
+                        }
                     };
                     let threads: Vec<_> = seeds.iter().map(|seed| scope.spawn(captures(*seed))).collect();
                     for _ in 0..5 {

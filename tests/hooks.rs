@@ -9,8 +9,8 @@ use common::{PATIENCE, accepted, capture, check, conserved, fates, quick, stored
 use quillet::transport::fault::{Fault, FaultTransport};
 use quillet::transport::memory::MemoryTransport;
 use quillet::{
-    Batch, CaptureError, Client, Delivery, DropReason, Event, FlushError, HookVerdict, ImmediateError, Outcome, OwnedValue,
-    Poll, Property, Transport, Uuid, Value, event, props,
+    Batch, CaptureError, Client, Delivery, DropReason, Event, FlushError, HookVerdict, ImmediateError, Outcome,
+    OwnedValue, Poll, Property, Transport, Uuid, Value, event, props,
 };
 use quillet_support::sink::refuses;
 use quillet_support::{Answer, Rule, Sink};
@@ -268,7 +268,9 @@ fn super_properties_are_in_every_later_event_and_the_events_own_win() {
     };
     let own = |mut properties: serde_json::Value| {
         let object = properties.as_object_mut().unwrap();
-        ["$lib", "$lib_version", "$is_server"].map(|key| object.remove(key).unwrap());
+        for key in ["$lib", "$lib_version", "$is_server"] {
+            object.remove(key).unwrap();
+        }
         properties
     };
     assert_eq!(own(send(&[])), json!({ "service": "checkout" }));
@@ -302,7 +304,7 @@ fn super_properties_are_bounded() {
 #[test]
 fn a_capture_sees_the_old_super_properties_or_the_new_ones_and_never_a_mixture() {
     let memory = MemoryTransport::new();
-    let client = quick("http://127.0.0.1:9").transport(memory.clone()).max_queue_size(100_000).build().unwrap();
+    let client = quick("http://127.0.0.1:9").transport(memory.clone()).flush_at(1).build().unwrap();
     let set = |n: usize| {
         let text = format!(r#"{{"first":{n},"text":"{}","last":{n}}}"#, "x".repeat(n % 50));
         assert!(client.set_super_property("pair", OwnedValue::json(text).unwrap()));
@@ -317,7 +319,13 @@ fn a_capture_sees_the_old_super_properties_or_the_new_ones_and_never_a_mixture()
                 }
             });
         }
-        (0..500).for_each(set);
+        for n in 1..40 {
+            let seen = client.stats().accepted;
+            set(n);
+            while client.stats().accepted < seen + 10 {
+                thread::yield_now();
+            }
+        }
         over.store(true, Ordering::Relaxed);
     });
     client.flush(PATIENCE).unwrap();
@@ -328,7 +336,7 @@ fn a_capture_sees_the_old_super_properties_or_the_new_ones_and_never_a_mixture()
         assert_eq!(pair["first"], pair["last"]);
         seen.insert(pair["first"].as_u64().unwrap());
     }
-    assert!(seen.len() > 1, "{} editions in {} events", seen.len(), events.len());
+    assert!(seen.len() > 20, "{} editions in {} events", seen.len(), events.len());
     conserved(&client);
 }
 
@@ -356,7 +364,6 @@ fn switched_off_nothing_is_captured_and_what_was_queued_is_delivered() {
 
 #[test]
 fn an_immediate_capture_says_what_became_of_the_event() {
-    let now = || event!("now", "customer-7", { "n": 1 });
     for (answers, expected) in [
         (vec![], Ok(())),
         (vec![503, 429, 204], Ok(())),
@@ -370,7 +377,7 @@ fn an_immediate_capture_says_what_became_of_the_event() {
         let requests = answers.len().max(1);
         sink.script(answers.into_iter().map(Answer::status));
         let client = quick(sink.host()).super_property("service", "checkout").build().unwrap();
-        let result = client.capture_immediate(now(), PATIENCE);
+        let result = client.capture_immediate(event!("now", "customer-7", { "n": 1 }), PATIENCE);
         assert_eq!(result.map(|_| ()).map_err(Said::from), expected);
         assert_eq!(sink.requests().len(), requests);
         let stats = check(&client, &sink);
@@ -433,7 +440,7 @@ fn an_immediate_capture_ends_in_time_and_by_a_shutdown() {
 #[test]
 fn an_immediate_capture_passes_the_queue() {
     let sink = Sink::start();
-    let client = quick(sink.host()).max_queue_size(2).build().unwrap();
+    let client = quick(sink.host()).max_queue_size(2).without_thread().build().unwrap();
     let queued = capture(&client, "queued", 2);
     assert_eq!(client.capture(Event::new("queued", "customer-7")).ok(), Err(CaptureError::Full));
     let now = client.capture_immediate(Event::new("now", "customer-7"), PATIENCE).unwrap();

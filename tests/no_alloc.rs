@@ -122,7 +122,8 @@ fn accepted(texts: &Texts) -> Vec<Call<'_>> {
     vec![
         Call::new("literal name", |client| client.capture(event!("heartbeat", "customer-7"))),
         Call::new("literal keys", |client| {
-            client.capture(event!("order placed", "customer-7", { "total": 12.5, "currency": "EUR", "n": 3, "x": null }))
+            client
+                .capture(event!("order placed", "customer-7", { "total": 12.5, "currency": "EUR", "n": 3, "x": null }))
         }),
         Call::new("keys at run time", move |client| {
             let properties = [text("plan", "pro"), text("quo\"ted", "a\nb"), Property::new("n", u64::MAX)];
@@ -159,7 +160,8 @@ fn accepted(texts: &Texts) -> Vec<Call<'_>> {
             }))
         }),
         Call::new("numbers of all kinds", |client| {
-            let numbers = props! { "nan": f64::NAN, "inf": f64::INFINITY, "tiny": 5e-324, "big": f64::MAX, "min": i64::MIN };
+            let numbers =
+                props! { "nan": f64::NAN, "inf": f64::INFINITY, "tiny": 5e-324, "big": f64::MAX, "min": i64::MIN };
             client.capture(Event::new("numbers", "customer-7").properties(numbers))
         }),
         Call::new("raw JSON", |client| {
@@ -191,9 +193,8 @@ fn accepted(texts: &Texts) -> Vec<Call<'_>> {
 /// What capture refuses because of the event itself.
 fn refused(texts: &Texts) -> Vec<Call<'_>> {
     let event = || Event::new("bad", "customer-7");
-    let one = move |client: &Client, key: &str, value: &str| {
-        client.capture(event().properties(&[Property::new(key, value)]))
-    };
+    let one =
+        move |client: &Client, key: &str, value: &str| client.capture(event().properties(&[Property::new(key, value)]));
     vec![
         Call::refused("no name", CaptureError::EmptyEventName, |client| client.capture(Event::new("", "x"))),
         Call::refused("a long name", CaptureError::EventNameTooLong, |client| {

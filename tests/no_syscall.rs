@@ -147,7 +147,8 @@ fn large(memory: MemoryTransport) -> ClientBuilder {
 ///
 /// They cannot end: that takes system calls. So they spin until the process exits, and what they did is left in counters.
 fn capture_confined(client: &Client, threads: usize, rules: &[Rule]) {
-    let (ready, go, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (ready, go, done) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     for _ in 0..threads {
         let (client, rules) = (client.clone(), rules.to_vec());
         let (ready, go, done) = (Arc::clone(&ready), Arc::clone(&go), Arc::clone(&done));
@@ -193,7 +194,9 @@ fn capture_one(client: &Client, n: usize) -> bool {
             client.capture(Event::new("raw", "customer-7").properties(&[Property::new("raw", raw)]))
         }
         6 => client.capture(Event::new("run time", "customer-7").properties(&[Property::new("k\"ey", f64::NAN)])),
-        _ => client.capture(event!("literal", "customer-7", { "n": n, "text": "a \"b\" c", "deep": { "x": [1, null] } })),
+        _ => {
+            client.capture(event!("literal", "customer-7", { "n": n, "text": "a \"b\" c", "deep": { "x": [1, null] } }))
+        }
     };
     captured.is_accepted()
 }

@@ -6,8 +6,7 @@ mod common;
 
 use common::{PATIENCE, capture, check, conserved, fates, quick, stored, texts, within};
 use quillet::{
-    Batch, CaptureError, Client, ClientBuilder, DropReason, Event, FlushError, HookVerdict, Outcome, Poll,
-    Transport,
+    Batch, CaptureError, Client, ClientBuilder, DropReason, Event, FlushError, HookVerdict, Outcome, Poll, Transport,
 };
 use quillet_support::sink::{NeverAccepts, never_accepts, refuses};
 use quillet_support::{Answer, Rule, Sink};

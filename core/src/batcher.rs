@@ -122,7 +122,9 @@ fn is_ahead(count: usize, of: usize) -> bool {
 struct Room {
     events: usize,
     bytes: usize,
+    /// Nothing was taken yet.
     untouched: bool,
+    /// Something did not fit; nothing else may be taken, or lanes would overtake each other.
     full: bool,
 }
 
@@ -135,7 +137,6 @@ impl Room {
         self.events = self.events.saturating_sub(events);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.untouched &= events == 0;
-        self.full |= !self.untouched && (self.events == 0 || self.bytes == 0);
     }
 }
 

@@ -374,10 +374,10 @@ impl Level {
 /// ```
 #[macro_export]
 macro_rules! event {
-    ($name:literal, $distinct_id:expr $(,)?) => {{
-        const NAME: &$crate::LiteralName = &$crate::LiteralName::new($name);
-        $crate::Event::literal(NAME, $distinct_id)
-    }};
+    ($name:literal, $distinct_id:expr $(,)?) => {
+        // An inline constant rather than a block: a temporary in `$distinct_id` lives to the end of the statement.
+        $crate::Event::literal(const { &$crate::LiteralName::new($name) }, $distinct_id)
+    };
     ($name:literal, $distinct_id:expr, { $($properties:tt)* } $(,)?) => {
         $crate::event!($name, $distinct_id).properties($crate::props! { $($properties)* })
     };

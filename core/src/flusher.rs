@@ -183,7 +183,7 @@ pub struct Flusher<'m, const LANES: usize> {
     refused_in_a_row: usize,
     /// Pauses because everything was refused, since something was delivered.
     refused_pauses: u32,
-    /// Bodies of this many bytes were not too large, and until when that is remembered.
+    /// Half of the bytes that were too many for one body: what is tried next, and until when it is remembered.
     body_bytes_max: Option<(usize, Instant)>,
 
     /// When a poll first saw the oldest pending event, or an older one.
@@ -290,7 +290,7 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
     /// Cheap when there is nothing to do: a few loads per lane.
     pub fn poll(&mut self, now: Instant) -> Action<'_> {
         let step = self.decide(now);
-        self.batcher.check();
+        self.check();
         match step {
             Step::Send => {
                 self.on_wire = true;
@@ -335,7 +335,7 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
             Verdict::Retry { after } => self.retry(now, after, &mut report),
             Verdict::Unreachable => self.wait(now, None, &mut report),
         }
-        self.batcher.check();
+        self.check();
         report
     }
 
@@ -392,6 +392,13 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
     /// Whether nothing is pending and no outcome is awaited.
     pub fn is_idle(&self) -> bool {
         !self.on_wire && self.pending() == 0
+    }
+
+    /// Checks the invariants. Costs nothing in a release build.
+    fn check(&self) {
+        self.batcher.check();
+        debug_assert!(self.suspects <= self.batcher.frozen());
+        debug_assert!(!self.on_wire || self.batcher.part() > 0);
     }
 
     fn decide(&mut self, now: Instant) -> Step {
@@ -604,7 +611,7 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
         let dropped = self.batcher.make_room(self.policy.queue_events_max);
         if dropped > 0 {
             self.counters.count_dropped(DropReason::Overflow, dropped);
-            self.batch_has_passed = true;
+            // Perhaps the culprit was among them.
             self.suspects = 0;
         }
         now.after(MAKE_ROOM_INTERVAL)
@@ -613,6 +620,7 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
     fn close(&mut self, reason: DropReason) {
         self.closed = Some(reason);
         self.on_wire = false;
+        self.suspects = 0;
         self.batcher.thaw();
         self.drop_pending(reason);
     }

@@ -1,4 +1,75 @@
-//! placeholder front page
+//! The core of quillet, an unofficial PostHog client: events in, batches out, and nothing underneath.
+//!
+//! `no_std`, no allocator, no clock, no thread, no socket: the same code captures in a server's hot loop and on a
+//! Cortex-M0. The crate `quillet` adds threads, HTTP, time and files; firmware adds what its board has.
+//!
+//! ```text
+//!  caller ─▶ Event ─▶ wire::event ─▶ Producer ══▶ Consumer ─▶ batcher ─▶ wire::batch ─▶ Transport ─▶
+//!            borrowed  JSON, straight  grant ·       read ·      when,      envelope       your own
+//!            values    into the grant  commit        release     how much   around slices
+//!                                                       ▲                                    │
+//!                                                       └── retry: release, keep or drop ◀───┘
+//! ```
+//!
+//! # A whole program
+//!
+//! ```
+//! use quillet_core::{
+//!     Action, Batch, Common, Envelope, Flusher, Instant, Lane, Outcome, Policy, Ring, Stamper, Timestamp, Transport, event,
+//! };
+//!
+//! struct Radio;
+//!
+//! impl Transport for Radio {
+//!     fn send(&mut self, batch: &Batch<'_>) -> Outcome {
+//!         for chunk in batch.body(None).chunks() {
+//!             // Write each chunk to the connection: together they are the body of `POST /batch/`.
+//!             assert!(!chunk.is_empty());
+//!         }
+//!         Outcome::status(200)
+//!     }
+//! }
+//!
+//! let mut memory = [0; Ring::bytes_for(4096)];
+//! let (producer, consumer) = Ring::format(&mut memory)?.split();
+//! let mut lane = Lane::new(producer, Stamper::new([0x5eed, 42]), 64, 1024);
+//! let wall = Timestamp::from_unix_ms(1_795_000_000_000);
+//! lane.capture(&event!("door opened", "hall", { "by": "key", "n": 3 }), &Common::default(), wall)?;
+//!
+//! let envelope = Envelope::new("phc_example", false)?;
+//! let mut flusher = Flusher::new([consumer], envelope, Policy::default(), [1, 2]);
+//! let now = Instant::ZERO;
+//! flusher.flush();
+//! while let Action::Send(batch) = flusher.poll(now) {
+//!     let outcome = Radio.send(&batch);
+//!     flusher.handle_outcome(now, outcome);
+//! }
+//! assert_eq!(flusher.counters().delivered, 1);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # What holds
+//!
+//! * [`Lane::capture`] allocates nothing, waits for nothing and makes no system call. On `Ok` the event is in the ring,
+//!   complete, with a uuid and a timestamp that will not change; on `Err` the ring is as it was.
+//! * What the server would refuse a whole batch for is refused when it is captured, each with its own [`CaptureError`].
+//! * [`Flusher`] is told the time and what came of each request; it reads no clock and opens no socket. It retries,
+//!   splits refused batches until the culprits are alone, pauses, and accounts for every event in [`Counters`].
+//! * Bad input, from a caller, a server, or the memory a ring is attached to, is an error or a counted drop.
+//!
+//! # Memory
+//!
+//! A ring of capacity `C` (a power of two) takes [`Ring::bytes_for`]`(C)` bytes: `C`, two lines of header, and slack to
+//! align them. Lane, flusher and envelope live where you put them; [`size_of`](core::mem::size_of) says how large they
+//! are on your target. Nothing grows.
+//!
+//! # Features
+//!
+//! * `serde`: any `T: Serialize` as a property value, through a serialiser of this crate's own which reports what JSON
+//!   cannot say instead of panicking.
+//!
+//! Why it is built this way: [`design`].
+
 #![no_std]
 
 #[cfg(test)]
@@ -22,6 +93,13 @@ mod sync;
 mod transport;
 mod uuid;
 pub mod wire;
+
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use ring::model as ring_model;
 
 // In the order of the data's path.
 pub use event::{Event, Exception, Level, LiteralName};

@@ -1,7 +1,7 @@
 //! What an outcome means, and how long to wait before the next attempt.
 //!
 //! In: an [`Outcome`], or the text of a `Retry-After` header. Out: a [`Verdict`], or a wait. Pure functions and one small
-//! counter; *when* something happens is decided in [`flusher`](crate::flusher).
+//! counter; *when* something happens is decided by the [`Flusher`](crate::Flusher).
 
 use crate::{Answer, Outcome, Prng, Timestamp};
 use core::time::Duration;

@@ -357,7 +357,8 @@ impl Shared {
         let mut stats = Stats::default();
         stats.add(&control.counters);
         stats.accepted = committed.wrapping_add(control.immediate);
-        stats.pending = committed.wrapping_sub(released).wrapping_sub(control.abandoned.map_or(0, |(events, _)| events));
+        stats.pending =
+            committed.wrapping_sub(released).wrapping_sub(control.abandoned.map_or(0, |(events, _)| events));
         stats.pending = stats.pending.wrapping_add(control.immediate_pending);
         for (total, counter) in stats.refused.iter_mut().zip(&self.refused) {
             *total = counter.load(Ordering::Relaxed);
@@ -408,7 +409,7 @@ impl Inner {
             changed: Condvar::new(),
             thread: OnceLock::new(),
             clock: SystemClock::new(),
-            wall_clock: WallClock::new(),
+            wall_clock: WallClock,
             flush_at: policy.flush_at as u64,
             flush_interval: policy.flush_interval,
         });

@@ -267,7 +267,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether bodies over 1 KiB are compressed. Default: `false`.
+    /// Whether request bodies are compressed, small ones too. Default: `false`.
     ///
     /// Costs about 1 ms of the flush thread per MiB of events and some 300 KiB of memory, and saves four fifths of the
     /// traffic.

@@ -1,4 +1,38 @@
-//! placeholder
+//! An unofficial PostHog client that never blocks, allocates or panics where you capture.
+//!
+//! ```no_run
+//! use quillet::{Client, event};
+//!
+//! let client = Client::new(std::env::var("POSTHOG_API_KEY").ok())?;
+//! client.capture(event!("order placed", "customer-7", { "total": 12.5, "currency": "EUR" }));
+//! client.shutdown();
+//! # Ok::<(), quillet::BuildError>(())
+//! ```
+//!
+//! A [`Client`] owns eight rings, a flush thread and an HTTP connection. [`Client::capture`] writes the event's JSON into a
+//! ring that no other thread is in; the thread sends what has come together. Without a key the client is disabled and
+//! every call does nothing.
+//!
+//! # Delivery
+//!
+//! An event is delivered, rejected by the server, dropped for a [`DropReason`], or pending; [`Client::stats`] adds up at
+//! any moment ([`Stats::is_conserved`]). [`Client::shutdown`] and dropping the last handle deliver what is queued, by a
+//! deadline. What has not been delivered when the process dies is lost: a spool that survives it is not part of this
+//! release.
+//!
+//! # Memory
+//!
+//! In address space, before the first event: 8 × (`queue_bytes` + 511 rounded up to pages) + one page, about 8 MiB with the
+//! defaults. Of that a program touches the lanes its threads enter, usually one. Sending adds the HTTP client's buffers,
+//! and with gzip one compressed body.
+//!
+//! # Features
+//!
+//! `rustls` (default), `rustls-no-provider`, `platform-verifier`, `native-tls`: how https is spoken; without any, an https
+//! host is an error when the client is built. `gzip`: compressed bodies. `serde`: `Serialize` types as values.
+//!
+//! The README is part of these docs' tests. Why it is built this way: [`design`](quillet_core::design).
+
 mod arena;
 mod client;
 mod clock;
@@ -16,8 +50,12 @@ mod worker;
 pub use client::{Captured, Client, Poll, ShutdownReport};
 pub use clock::SystemClock;
 pub use config::{ApiKey, ClientBuilder};
-pub use draft::Draft;
+pub use draft::{DRAFT_ADDITIONS_MAX, Draft};
 pub use error::{BuildError, FlushError, ImmediateError};
 pub use hooks::{Delivery, HookVerdict, OwnedJson, OwnedValue, RequestReport};
 pub use host::{HostProblem, KeyProblem};
 pub use quillet_core::*;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,6 +1,6 @@
 //! Frames to request body, without copying them: envelope, stretches of the rings, end of the envelope.
 //!
-//! In: the parts of the lanes that the [`batcher`](crate::batcher) cut. Out: a [`Body`] of known length in chunks.
+//! In: the parts of the lanes that the `batcher` cut. Out: a [`Body`] of known length in chunks.
 //!
 //! ```text
 //!  {"api_key":"phc_…","batch":[   {"uuid":…},⏎{"uuid":…},⏎   {"uuid":…}       ]}

@@ -274,7 +274,6 @@ pub(crate) fn write_value<O: Out>(out: &mut O, value: &Value<'_>, depth: usize) 
         Value::Raw(raw) => write_raw(out, raw, depth)?,
         Value::Typed(value) => out.typed(*value, depth).map_err(|error| match error {
             SerializeError::TooDeep => CaptureError::TooDeep,
-            SerializeError::Full => CaptureError::TooLarge,
             _ => CaptureError::InvalidValue,
         })?,
     }

@@ -324,7 +324,11 @@ impl Out for Writer<'_> {
     }
 
     fn typed(&mut self, value: &dyn WriteJson, depth: usize) -> Result<(), SerializeError> {
-        value.write_json(&mut Nested { sink: self, depth })
+        match value.write_json(&mut Nested { sink: self, depth }) {
+            // The mark is set; whoever asks for the length learns of it there, as for everything else that did not fit.
+            Err(SerializeError::Full) if self.full => Ok(()),
+            written => written,
+        }
     }
 }
 

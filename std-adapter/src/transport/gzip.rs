@@ -5,9 +5,6 @@
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-/// Bodies under this many bytes go out as they are: the headers weigh as much as what could be saved.
-pub(crate) const GZIP_BYTES_MIN: usize = 1024;
-
 /// What the deflate state takes, a little over the truth. Asked for before it is made, because making it would abort.
 pub(crate) const GZIP_STATE_BYTES: usize = 320 * 1024;
 

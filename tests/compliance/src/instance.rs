@@ -185,7 +185,7 @@ impl Journal {
             Some(200..=299) => {}
             Some(status) => {
                 let (attempt, events) = (report.attempt, report.events);
-                self.last_error = Some(format!("HTTP {status}: attempt {attempt} at {events} events"));
+                self.last_error = Some(format!("HTTP {status}: attempt {attempt} at {events} event(s)"));
             }
             None => self.last_error = Some(report.error.unwrap_or("no answer").to_owned()),
         }

@@ -3,7 +3,6 @@
 //! In: connections. Out: a [`Request`] for each, and its [`Response`] back to whoever sent it, always JSON, errors too: the
 //! harness fails a test over any other content type.
 
-use std::convert::Infallible;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -55,10 +54,7 @@ impl Response {
 }
 
 /// Serves connections for as long as the process lives, whatever they do.
-pub(crate) fn serve(
-    listener: &TcpListener,
-    answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
-) -> Infallible {
+pub(crate) fn serve(listener: &TcpListener, answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> ! {
     let answer = Arc::new(answer);
     loop {
         let Ok((stream, _)) = listener.accept() else {

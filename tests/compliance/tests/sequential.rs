@@ -97,7 +97,7 @@ fn a_call_that_waits_holds_up_no_other() {
     let state = test.state();
     assert_eq!(state["pending_events"], 1, "in the middle of it: {state}");
     assert_eq!(waiting.join().unwrap(), 1);
-    assert_eq!(test.state()["last_error"], "HTTP 503: attempt 1 at 1 events");
+    assert_eq!(test.state()["last_error"], "HTTP 503: attempt 1 at 1 event(s)");
 }
 
 #[test]

@@ -551,20 +551,15 @@ fn a_tls_handshake_that_fails_is_unreachable() {
 fn a_compressed_body_says_so_and_unpacks_to_the_same() {
     let (address, requests) = serve_answers(1, vec![OK.to_vec(); 3]);
     let mut transport = builder(address).gzip(true).http_transport().unwrap();
-    for (events, bytes) in [(10, 300), (2000, 500)] {
+    for (events, bytes) in [(10, 300), (2000, 500), (1, 200)] {
         assert_eq!(send_events(&mut transport, events, bytes), Outcome::status(200));
         let request = requests.recv_timeout(LONG).unwrap();
         assert_eq!(request.header("content-encoding"), Some("gzip"));
         let mut body = Vec::new();
         flate2::read::GzDecoder::new(&request.body[..]).read_to_end(&mut body).unwrap();
         assert!(body == body_of(events, bytes));
-        assert!(request.body.len() < body.len() / 4);
+        assert!(request.body.len() < body.len() / 4 || events == 1);
     }
-    // Not worth it.
-    assert_eq!(send_events(&mut transport, 1, 200), Outcome::status(200));
-    let request = requests.recv_timeout(LONG).unwrap();
-    assert_eq!(request.header("content-encoding"), None);
-    assert_eq!(request.body, body_of(1, 200));
 }
 
 #[test]

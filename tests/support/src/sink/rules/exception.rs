@@ -40,7 +40,7 @@ const PLATFORMS: [&str; 14] = [
 ];
 
 /// What the service derives or deletes, and the flat form that makes no issue.
-const NEVER_SENT: [&str; 15] = [
+const NEVER_SENT: [&str; 14] = [
     "$exception_types",
     "$exception_values",
     "$exception_sources",
@@ -55,7 +55,6 @@ const NEVER_SENT: [&str; 15] = [
     "$cymbal_errors",
     "$exception_type",
     "$exception_message",
-    "$exception_stack_trace_raw",
 ];
 
 pub(super) fn judge(properties: &Map<String, Value>, findings: &mut Findings) {
