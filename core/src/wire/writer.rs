@@ -614,3 +614,46 @@ mod portable {
         (nibbles + 0x3030_3030_3030_3030 + letters * 39).to_le()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
+    use super::*;
+    use crate::uuid::{Prng, Uuid};
+
+    #[test]
+    fn both_halves_write_the_same_uuid() {
+        let mut prng = Prng::new([5, 6]);
+        for _ in 0..10_000 {
+            let words = [prng.next(), prng.next()];
+            let (mut fast, mut plain) = ([b'-'; 36], [b'-'; 36]);
+            // SAFETY: both are 36 bytes long.
+            unsafe {
+                lanes::put_uuid(words, fast.as_mut_ptr());
+                portable::put_uuid(words, plain.as_mut_ptr());
+            }
+            assert_eq!(fast, plain);
+            assert_eq!(fast, Uuid::from_words(words[0], words[1]).hyphenated());
+        }
+    }
+
+    #[test]
+    fn both_halves_copy_and_judge_alike() {
+        for byte in 0..=255u8 {
+            for at in 0..16 {
+                let mut text = [b'a'; 16];
+                text[at] = byte;
+                let (mut fast, mut plain) = ([0; 16], [0; 16]);
+                // SAFETY: each is 16 bytes long.
+                let found = unsafe {
+                    (
+                        lanes::copy_16(text.as_ptr(), fast.as_mut_ptr()),
+                        portable::copy_16(text.as_ptr(), plain.as_mut_ptr()),
+                    )
+                };
+                let expected = escape::of(byte).is_some();
+                assert_eq!((found, fast, plain), ((expected, expected), text, text), "{byte:#x} at {at}");
+            }
+        }
+    }
+}
