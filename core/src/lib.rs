@@ -60,7 +60,7 @@
 //! # Memory
 //!
 //! A ring of capacity `C` (a power of two) takes [`Ring::bytes_for`]`(C)` bytes: `C`, two lines of header, and slack to
-//! align them. Lane, flusher and envelope live where you put them; [`size_of`](core::mem::size_of) says how large they
+//! align them. Lane, flusher and envelope live where you put them; [`size_of`] says how large they
 //! are on your target. Nothing grows.
 //!
 //! # Features

@@ -20,7 +20,7 @@ pub const DEPTH_MAX: usize = 64;
 /// Most super properties a client keeps, those of the client itself included.
 pub const SUPER_PROPERTIES_MAX: usize = 64;
 
-/// Most frames in one request. The bit of a settled frame and the split of a refused batch are bounded by it.
+/// Most frames in one request. The search for a culprit is bounded by it.
 pub const BATCH_EVENTS_MAX: usize = 1000;
 
 /// Most bytes in one request body, before compression. PostHog takes 20 MiB; 1 MiB keeps a retry cheap.

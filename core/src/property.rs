@@ -30,7 +30,7 @@ pub enum Value<'a> {
     Object(&'a [Property<'a>]),
     /// JSON text, already checked.
     Raw(RawJson<'a>),
-    /// Something that writes itself, for example a `serde::Serialize` type in [`Typed`](crate::Typed).
+    /// Something that writes itself, for example a `serde::Serialize` type in `Typed` (feature `serde`).
     Typed(&'a dyn WriteJson),
 }
 

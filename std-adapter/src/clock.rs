@@ -1,18 +1,23 @@
 //! Monotonic time of the system, as the core counts it.
 
 use core::time::Duration;
+use std::sync::OnceLock;
+
 use quillet_core::{Clock, Instant};
 
-/// The system's monotonic clock, in microseconds since this value was made.
+/// When the first clock of this process was made. One for all: a deadline by one clock is compared with another.
+static START: OnceLock<std::time::Instant> = OnceLock::new();
+
+/// The system's monotonic clock, in microseconds since this process first made one. All of them show the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     start: std::time::Instant,
 }
 
 impl SystemClock {
-    /// A clock that shows zero now.
+    /// The process's clock.
     pub fn new() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self { start: *START.get_or_init(std::time::Instant::now) }
     }
 
     /// How long until `then`; zero if it has passed.

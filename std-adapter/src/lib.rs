@@ -31,7 +31,7 @@
 //! `rustls` (default), `rustls-no-provider`, `platform-verifier`, `native-tls`: how https is spoken; without any, an https
 //! host is an error when the client is built. `gzip`: compressed bodies. `serde`: `Serialize` types as values.
 //!
-//! The README is part of these docs' tests. Why it is built this way: [`design`](quillet_core::design).
+//! The README is part of these docs' tests. Why it is built this way: [`design`].
 
 mod arena;
 mod client;

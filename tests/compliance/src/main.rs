@@ -15,7 +15,7 @@
 //! | variable | default | |
 //! |---|---|---|
 //! | `PORT` | 8080 | 0 lets the system choose; the line on standard output names the port |
-//! | `HOST` | 127.0.0.1 | the address to listen on; in a container, `0.0.0.0` |
+//! | `HOST` | 127.0.0.1 | the address or name to listen on; in a container, `0.0.0.0` |
 //!
 //! It declares `capture_v0` and `encoding_gzip`, and runs tests in parallel: each `?test_id=` has a client of its own.
 //! Feature flags come in a later release of the client. Until then `/get_feature_flag` is a path that does not exist
@@ -29,7 +29,7 @@ mod server;
 use std::convert::Infallible;
 use std::env;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -37,7 +37,7 @@ use registry::Registry;
 
 /// Where the harness looks when nobody tells it otherwise.
 const PORT: u16 = 8080;
-const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const HOST: &str = "127.0.0.1";
 
 fn main() -> ExitCode {
     let Err(problem) = run();
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Infallible, String> {
-    let address = (variable("HOST", HOST)?, variable("PORT", PORT)?);
-    let listener = TcpListener::bind(address).map_err(|error| format!("{}:{}: {error}", address.0, address.1))?;
+    let (host, port) = (variable("HOST", HOST.to_owned())?, variable("PORT", PORT)?);
+    let listener = TcpListener::bind((host.as_str(), port)).map_err(|error| format!("{host}:{port}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     // Whoever started this with port 0 reads the line; whoever closed the pipe does not care.
     let _ = writeln!(std::io::stdout(), "compliance-adapter: listening on {address}");
