@@ -461,6 +461,18 @@ fn flush_at_sends_without_being_asked() {
     check(&client, &sink);
 }
 
+#[test]
+fn twenty_events_are_enough_by_default() {
+    let sink = Sink::start();
+    let client = Client::builder(common::API_KEY).host(sink.host()).proxy(None).enable_logging(false).build().unwrap();
+    capture(&client, "waits", 19);
+    assert!(!sink.wait_for_requests(1, Duration::from_millis(100)));
+    capture(&client, "is enough", 1);
+    assert!(sink.wait_for_events(20, Duration::from_secs(1)));
+    assert_eq!(sink.requests().len(), 1);
+    check(&client, &sink);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn flush_at_wakes_a_thread_that_sleeps_deeply() {

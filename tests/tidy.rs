@@ -14,7 +14,7 @@ use std::path::Path;
 /// Longest Rust file, in lines, tests and docs included. Half of it is the aim; a file past it holds two things.
 const LINES_MAX: usize = 800;
 /// Files that may be longer, and how long.
-const LONG_FILES: &[(&str, usize)] = &[("core/src/flusher/tests.rs", 1000)];
+const LONG_FILES: &[(&str, usize)] = &[];
 
 /// Longest line of Rust, in characters. rustfmt breaks code at 120, but neither comments nor strings: a word may hang over.
 const COLUMNS_MAX: usize = 128;

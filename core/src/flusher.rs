@@ -136,7 +136,11 @@ pub enum Exhausted {
 /// ```
 /// use quillet_core::{Action, Clock, Flusher, Instant, Transport};
 ///
-/// fn pump<const LANES: usize>(flusher: &mut Flusher<'_, LANES>, transport: &mut impl Transport, clock: &impl Clock) -> Instant {
+/// fn pump<const N: usize>(
+///     flusher: &mut Flusher<'_, N>,
+///     transport: &mut impl Transport,
+///     clock: &impl Clock,
+/// ) -> Instant {
 ///     loop {
 ///         match flusher.poll(clock.now()) {
 ///             Action::Send(batch) => {

@@ -69,7 +69,7 @@ fn into_the_sink(screen: &Screen) -> Result<bool, Box<dyn Error>> {
         .build()?;
     screen.section("start", "");
     screen.fact("sink", format_args!("{}  judges by PostHog's rules, records everything", sink.host()));
-    screen.fact("client", "sends at 20 events or after 10 s; 3 retries, the first after 150 ms; gzip over 1 KiB");
+    screen.fact("client", "sends at 20 events or after 10 s; 3 retries, the first after 150 ms; gzip");
     screen.fact("everywhere", format_args!("super property {:?}: {:?}; hook before_send", SERVICE.0, SERVICE.1));
     let mut arrivals = Arrivals::new(&sink);
     let mut told = Vec::new();

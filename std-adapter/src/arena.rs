@@ -90,8 +90,8 @@ pub(crate) fn lanes<const N: usize>(capacity: usize) -> Option<[Ends; N]> {
     let mut ends = Vec::with_capacity(N);
     for at in 0..N {
         // SAFETY: lane `at` is `lane` bytes at `first + at * lane`; `first` is less than the page added to `N * lane` bytes
-        // when the memory was allocated. It is zeroed, so initialised, and lent here and nowhere else. The lifetime 'static is a promise kept by `Held`: each end of the ring sits beside a share
-        // of the memory and is dropped before it.
+        // when the memory was allocated. It is zeroed, so initialised, and lent here and nowhere else. The lifetime 'static
+        // is a promise kept by `Held`: each end of the ring sits beside a share of the memory and is dropped before it.
         let bytes: &'static mut [u8] =
             unsafe { std::slice::from_raw_parts_mut(memory.start.as_ptr().add(first + at * lane), lane) };
         let (producer, consumer) = Ring::format(bytes).ok()?.split();

@@ -19,12 +19,13 @@ pub const API_KEY: &str = "phc_integration_tests";
 
 /// A builder for a client of `host`: short waits between attempts, no proxy of this machine's, no log.
 ///
-/// The interval is long, so that nothing leaves unless a test flushes, fills the queue or says otherwise.
+/// The interval is long and `flush_at` beyond the queue, so that nothing leaves unless a test flushes, fills the queue or says otherwise.
 pub fn quick(host: impl Into<String>) -> ClientBuilder {
     Client::builder(API_KEY)
         .host(host)
         .backoff(Duration::from_millis(20), Duration::from_millis(100))
         .flush_interval(Duration::from_secs(600))
+        .flush_at(usize::MAX)
         .shutdown_timeout(PATIENCE)
         .proxy(None)
         .enable_logging(false)
