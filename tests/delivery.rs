@@ -430,6 +430,27 @@ fn five_events_are_one_request_and_nothing_is_none() {
     check(&client, &sink);
 }
 
+/// Asking without waiting is asking all the same.
+#[test]
+fn a_flush_of_no_time_at_all_is_a_flush() {
+    for pumped in [false, true] {
+        let sink = Sink::start();
+        let builder = quick(sink.host());
+        let client = if pumped { builder.without_thread() } else { builder }.build().unwrap();
+        capture(&client, "asked for", 3);
+        for _ in 0..3 {
+            let _ = client.flush(Duration::ZERO);
+        }
+        if pumped {
+            assert_eq!(client.poll(), quillet::Poll::Sent);
+        }
+        assert!(sink.wait_for_events(3, PATIENCE));
+        client.flush(PATIENCE).unwrap();
+        assert_eq!(sink.requests().len(), 1);
+        check(&client, &sink);
+    }
+}
+
 #[test]
 fn a_connection_is_kept_and_one_that_died_unnoticed_costs_no_attempt() {
     let sink = Sink::start();

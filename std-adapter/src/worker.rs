@@ -60,6 +60,8 @@ pub(crate) struct Control {
 pub(crate) struct Flush {
     pub(crate) id: u64,
     mark: Option<FlushMark<LANES>>,
+    /// The caller went before the worker had seen it.
+    is_left: bool,
     pub(crate) result: Option<Result<(), FlushError>>,
 }
 
@@ -67,7 +69,7 @@ impl Control {
     /// Registers a caller.
     pub(crate) fn ask_flush(&mut self) -> u64 {
         self.next_flush += 1;
-        self.flushes.push(Flush { id: self.next_flush, mark: None, result: None });
+        self.flushes.push(Flush { id: self.next_flush, mark: None, is_left: false, result: None });
         self.next_flush
     }
 
@@ -76,9 +78,17 @@ impl Control {
         self.flushes.iter().find(|flush| flush.id == id).and_then(|flush| flush.result)
     }
 
-    /// Forgets a caller.
+    /// Forgets a caller, but not an order that the worker has not seen yet: somebody who would not wait at all asked for
+    /// a flush nonetheless. One such order is enough.
     pub(crate) fn end_flush(&mut self, id: u64) {
-        self.flushes.retain(|flush| flush.id != id);
+        let is_ordered = self.flushes.iter().any(|flush| flush.is_left);
+        self.flushes.retain_mut(|flush| {
+            if flush.id != id {
+                return true;
+            }
+            flush.is_left = flush.mark.is_none() && flush.result.is_none() && !is_ordered;
+            flush.is_left
+        });
     }
 }
 
@@ -222,6 +232,7 @@ impl Worker {
         for flush in control.flushes.iter_mut().filter(|flush| flush.mark.is_none()) {
             flush.mark = Some(self.flusher.flush());
         }
+        control.flushes.retain(|flush| !flush.is_left);
     }
 
     /// Adds what the machine decided to the shared counters and answers the callers it concerns. Returns what is new.

@@ -19,7 +19,8 @@ pub const API_KEY: &str = "phc_integration_tests";
 
 /// A builder for a client of `host`: short waits between attempts, no proxy of this machine's, no log.
 ///
-/// The interval is long and `flush_at` beyond the queue, so that nothing leaves unless a test flushes, fills the queue or says otherwise.
+/// The interval is long and `flush_at` beyond the queue, so that nothing leaves unless a test flushes, fills the queue or
+/// says otherwise.
 pub fn quick(host: impl Into<String>) -> ClientBuilder {
     Client::builder(API_KEY)
         .host(host)
