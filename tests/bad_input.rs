@@ -262,7 +262,7 @@ fn every_text_arrives_as_it_was_wherever_text_may_stand() {
             accepted(client.capture(Event::person("customer-7").set(&key).set_once(&key).unset(&[text])));
             accepted(client.capture(Event::new("group", "customer-7").groups(&pair)));
         }
-        let error = Exception::new(text, text).fingerprint(text).level(Level::Info).handled(true);
+        let error = Exception::new(text, text).stack_text(text).fingerprint(text).level(Level::Info).handled(true);
         accepted(client.capture_exception("customer-7", &error, &[]));
         client.flush(PATIENCE).unwrap();
     }
