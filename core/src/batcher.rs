@@ -15,6 +15,7 @@
 //!
 //! Invariant, for every lane: `tail ≤ part ≤ frozen ≤ head`, and `events` of both are the frames from the tail up to there.
 
+use crate::ring::count_frames;
 use crate::{Consumer, Position};
 
 /// The end of a stretch of frames that begins at a lane's tail, and how many frames it has.
@@ -392,13 +393,6 @@ fn frame_end(slice: &[u8], nth: usize) -> usize {
     let Some(before) = nth.checked_sub(1) else { return 0 };
     let newlines = slice.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
     newlines.map(|(at, _)| at + 1).nth(before).unwrap_or(slice.len())
-}
-
-/// Frames in `bytes`: newlines, of which JSON has none.
-fn count_frames(bytes: &[u8]) -> usize {
-    // Sums of at most 255 fit a byte, which lets the compiler count sixteen and more bytes at a time.
-    let count = |chunk: &[u8]| chunk.iter().fold(0_u8, |n, &byte| n.wrapping_add(u8::from(byte == b'\n')));
-    bytes.chunks(u8::MAX as usize - 15).map(|chunk| usize::from(count(chunk))).sum()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub enum CaptureError {
     Disabled,
     /// The client was shut down. Capture earlier, or shut down later.
     Closed,
-    /// The event has no name, or one of only white space. The server would refuse the whole batch it is in.
+    /// The event has no name. The server would refuse the whole batch it is in.
     EmptyEventName,
     /// The event's name is longer than [`EVENT_NAME_BYTES_MAX`](crate::limits::EVENT_NAME_BYTES_MAX). Put what varies
     /// into a property.

@@ -199,7 +199,8 @@ impl Client {
     }
 
     /// Sends everything captured so far without waiting for company, and waits until its fate is known, for at most
-    /// `timeout`. Without anything queued it returns at once and makes no request.
+    /// `timeout`. Without anything queued it returns at once and makes no request. A client without a thread makes its
+    /// requests in this call and cannot break one off: it may then take a `request_timeout` longer.
     ///
     /// # Errors
     ///
@@ -259,11 +260,12 @@ impl Client {
         self.inner.as_ref().map_or(Poll::Done, |inner| inner.poll())
     }
 
-    pub(crate) fn from_config(config: Config) -> Result<Self, BuildError> {
-        let Config { api_key: Some(api_key), sender: Some(sender), .. } = &config else { return Ok(Self::disabled()) };
-        let envelope = Envelope::new(api_key, config.historical_migration)
+    pub(crate) fn from_config(mut config: Config) -> Result<Self, BuildError> {
+        let (Some(api_key), Some(sender)) = (config.api_key.take(), config.sender.take()) else {
+            return Ok(Self::disabled());
+        };
+        let envelope = Envelope::new(&api_key, config.historical_migration)
             .map_err(|_| BuildError::ApiKey(crate::host::KeyProblem::TooLong))?;
-        let sender = sender.clone();
         Inner::start(config, envelope, sender).map(|inner| Self { inner: Some(Arc::new(inner)) })
     }
 }
@@ -561,9 +563,7 @@ impl Inner {
             if let Some(counter) = control.counters.dropped.get_mut(reason.index()) {
                 *counter = counter.wrapping_add(pending);
             }
-            for flush in &mut control.flushes {
-                flush.result.get_or_insert(Err(FlushError::Closed));
-            }
+            control.close_flushes();
             self.shared.changed.notify_all();
             drop(control);
             self.sender.lock().unwrap_or_else(PoisonError::into_inner).abort();
@@ -591,28 +591,21 @@ impl Inner {
             if left.is_zero() {
                 return None;
             }
-            match self.pump.as_ref().map(Mutex::try_lock) {
+            let sleep = match self.pump.as_ref().map(Mutex::try_lock) {
                 Some(Ok(mut worker)) => {
                     drop(control);
                     let step = worker.step();
                     control = self.shared.control();
-                    if let (Step::Wait(until), None) = (step, answer(&control)) {
-                        let sleep = self.shared.clock.until(until).min(left);
-                        drop(worker);
-                        let waited = self.shared.changed.wait_timeout(control, sleep);
-                        control = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    match step {
+                        Step::Wait(until) if answer(&control).is_none() => self.shared.clock.until(until).min(left),
+                        _ => continue,
                     }
                 }
-                Some(Err(_)) => {
-                    // Another thread pumps; its steps bring the answer, or its end the next turn.
-                    let sleep = left.min(Duration::from_millis(5));
-                    control =
-                        self.shared.changed.wait_timeout(control, sleep).unwrap_or_else(PoisonError::into_inner).0;
-                }
-                None => {
-                    control = self.shared.changed.wait_timeout(control, left).unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
+                // Another thread pumps; its steps bring the answer, or its end the next turn.
+                Some(Err(_)) => left.min(Duration::from_millis(5)),
+                None => left,
+            };
+            control = self.shared.changed.wait_timeout(control, sleep).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -334,6 +334,9 @@ impl ClientBuilder {
     ///
     /// It may change properties within bounds, or drop the event. A panic in it drops the event; both are counted.
     /// What the hook costs is added to what `capture` costs: it should neither block nor allocate.
+    ///
+    /// NB: an event captured on a thread that is inside a hook, of this client or of another, passes no hook. Whoever
+    /// removes private data here must not capture it from `on_deliver`, `on_request` or `before_send`.
     pub fn before_send(mut self, hook: impl Fn(&mut Draft<'_>) -> HookVerdict + Send + Sync + 'static) -> Self {
         self.before_send.push(Box::new(hook));
         self

@@ -33,7 +33,8 @@ pub enum HookVerdict {
 
 /// What became of accepted events, told to `on_deliver` with their number.
 ///
-/// Over the life of a client the numbers add up to those of `Client::stats()`.
+/// Over the life of a client the numbers add up to those of `Client::stats()`, less the events of `capture_immediate`,
+/// whose caller is told directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {

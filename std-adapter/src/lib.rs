@@ -22,7 +22,7 @@
 //!
 //! # Memory
 //!
-//! In address space, before the first event: 8 × (`queue_bytes` + 511 rounded up to pages) + one page, about 8 MiB with the
+//! In address space, before the first event: 8 × (`queue_bytes` + 383, rounded up to pages) + one page, about 8 MiB with the
 //! defaults. Of that a program touches the lanes its threads enter, usually one. Sending adds the HTTP client's buffers,
 //! and with gzip one compressed body.
 //!

@@ -78,6 +78,13 @@ impl Control {
         self.flushes.iter().find(|flush| flush.id == id).and_then(|flush| flush.result)
     }
 
+    /// Answers everybody who still waits: nothing more will be sent.
+    pub(crate) fn close_flushes(&mut self) {
+        for flush in &mut self.flushes {
+            flush.result.get_or_insert(Err(FlushError::Closed));
+        }
+    }
+
     /// Forgets a caller, but not an order that the worker has not seen yet: somebody who would not wait at all asked for
     /// a flush nonetheless. One such order is enough.
     pub(crate) fn end_flush(&mut self, id: u64) {
@@ -195,11 +202,7 @@ impl Worker {
             }
             Action::Done => {
                 let decided = self.publish(&mut control);
-                control.finished = true;
-                for flush in &mut control.flushes {
-                    flush.result.get_or_insert(Err(FlushError::Closed));
-                }
-                shared.changed.notify_all();
+                self.finish(&mut control);
                 drop(control);
                 self.tell(&decided, None);
                 Step::Done
@@ -211,8 +214,7 @@ impl Worker {
     /// that they hear everything from.
     fn end(&self, mut control: MutexGuard<'_, Control>, (events, reason): (u64, DropReason)) -> Step {
         let is_news = !control.finished;
-        control.finished = true;
-        self.shared.changed.notify_all();
+        self.finish(&mut control);
         drop(control);
         if is_news {
             let mut decided = Counters::default();
@@ -222,6 +224,13 @@ impl Worker {
             self.tell(&decided, None);
         }
         Step::Done
+    }
+
+    /// Says that nothing will ever be sent again, to everybody who waits.
+    fn finish(&self, control: &mut Control) {
+        control.finished = true;
+        control.close_flushes();
+        self.shared.changed.notify_all();
     }
 
     /// Passes on what callers have asked for since the last step.
@@ -335,12 +344,7 @@ impl Worker {
 impl Drop for Worker {
     /// However the worker ends, nobody waits for it in vain.
     fn drop(&mut self) {
-        let mut control = self.shared.control();
-        control.finished = true;
-        for flush in &mut control.flushes {
-            flush.result.get_or_insert(Err(FlushError::Closed));
-        }
-        self.shared.changed.notify_all();
+        self.finish(&mut self.shared.control());
     }
 }
 

@@ -47,6 +47,8 @@ mod tests;
 
 use core::fmt;
 
+pub(crate) use header::count_frames;
+
 pub use consumer::{Consumer, Position, Read};
 pub use gauge::Gauge;
 pub use producer::{Grant, GrantError, Producer};

@@ -2,7 +2,7 @@
 //!
 //! In: calls without `test_id`. Out: what reaches the mock server, which counts every request for whichever test is running.
 
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -36,11 +36,7 @@ fn reset_ends_a_retry_and_whoever_waits_for_it() {
     test.script([503]);
     test.init(json!({}));
     test.capture("test_event");
-    let waiting = thread::spawn({
-        let test = test.clone();
-        move || test.flush()
-    });
-    test.wait_for_requests(1, SOON);
+    let waiting = flush_meanwhile(&test);
     let began = Instant::now();
     test.reset();
     assert_eq!(waiting.join().unwrap(), 0);
@@ -87,11 +83,7 @@ fn a_call_that_waits_holds_up_no_other() {
     test.script([503]);
     test.init(json!({}));
     test.capture("test_event");
-    let waiting = thread::spawn({
-        let test = test.clone();
-        move || test.flush()
-    });
-    test.wait_for_requests(1, SOON);
+    let waiting = flush_meanwhile(&test);
     assert_eq!(test.servers.adapter.call("GET", "/health", None).status, 200);
     assert_eq!(test.servers.adapter.call("POST", "/reset?test_id=another", None).status, 200);
     let state = test.state();
@@ -111,4 +103,14 @@ fn the_state_before_init_is_all_zeros() {
         "requests_made": [],
     });
     assert_eq!(Test::alone().state(), expected);
+}
+
+/// A flush on a thread of its own, whose first request has been made.
+fn flush_meanwhile(test: &Test) -> JoinHandle<u64> {
+    let waiting = thread::spawn({
+        let test = test.clone();
+        move || test.flush()
+    });
+    test.wait_for_requests(1, SOON);
+    waiting
 }
