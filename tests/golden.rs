@@ -351,6 +351,27 @@ fn an_events_own_property_wins_over_a_super_property() {
 }
 
 #[test]
+fn a_client_wide_personless_switch_holds_for_what_changes_nobody() {
+    let supers = [Property::new("$process_person_profile", false)];
+    let mut memory = [0; 256];
+    let common = Common::render(&mut memory, &supers).unwrap();
+    let profile = |event: Event<'_>| {
+        let mut out = [0; 1024];
+        let now = Timestamp::from_unix_ms(NOW);
+        let len = event.encode(&mut Stamper::new([1, 2]), &common, now, &mut out).unwrap().len;
+        let value: serde_json::Value = serde_json::from_slice(&out[..len]).unwrap();
+        value["properties"].get("$process_person_profile").cloned()
+    };
+    let error = Exception::new("E", "m");
+    assert_eq!(profile(Event::new("e", "id")), Some(false.into()));
+    assert_eq!(profile(Event::exception("id", &error)), Some(false.into()), "an error changes no person");
+    for event in [Event::identify("id"), Event::person("id"), Event::alias("id", "x"), Event::group_identify("t", "k")]
+    {
+        assert_eq!(profile(event), None, "the server would drop it");
+    }
+}
+
+#[test]
 fn a_given_time_is_kept_and_written_in_utc() {
     let time = Timestamp::parse("2025-01-02T08:34:05+05:30").unwrap();
     let text = encode(event!("e", "id").timestamp(time));

@@ -63,6 +63,10 @@ impl<'a> Common<'a> {
         for (at, property) in properties.iter().enumerate() {
             let name = property.key.text;
             let twice = properties.iter().take(at).any(|earlier| earlier.key.text == name);
+            // `$exception…` belongs to single events: a client-wide one would speak for every error.
+            if name.starts_with(key::EXCEPTION) {
+                return Err(CommonError::BadKey);
+            }
             if name.is_empty()
                 || twice
                 || is_always_reserved(name.as_bytes())
@@ -163,7 +167,7 @@ impl Default for Common<'static> {
 pub enum CommonError {
     /// More than [`SUPER_PROPERTIES_MAX`] of them.
     TooMany,
-    /// A key that is empty, appears twice, needs escapes, or is `$lib` or `$lib_version`.
+    /// A key that is empty, appears twice, needs escapes, is `$lib` or `$lib_version`, or begins with `$exception`.
     BadKey,
     /// A value that JSON cannot say, or nested too deeply.
     BadValue,
@@ -261,7 +265,12 @@ mod tests {
 
     #[test]
     fn keys_that_would_clash_are_refused() {
-        for bad in [&[Property::new("$lib", 1)][..], &[Property::new("", 1)], &[Property::new("a\"b", 1)]] {
+        for bad in [
+            &[Property::new("$lib", 1)][..],
+            &[Property::new("", 1)],
+            &[Property::new("a\"b", 1)],
+            &[Property::new("$exception_list", 1)],
+        ] {
             assert_eq!(Common::render(&mut [0; 256], bad).unwrap_err(), CommonError::BadKey);
         }
         let twice = [Property::new("a", 1), Property::new("a", 2)];

@@ -442,8 +442,10 @@ fn is_reserved(event: &Event<'_>, name: &str) -> bool {
         key::UNSET => !extras.unset.is_empty(),
         key::GROUPS => !extras.groups.is_empty(),
         key::PROCESS_PERSON_PROFILE => {
-            // Personless events are checked when they are surveyed; a property must not undo that.
-            extras.person_profile.is_some() || extras.anonymous || !matches!(event.shape, Shape::Capture)
+            // What is there to change a person is dropped by the server where no person may be made; a property must not
+            // bring that about behind the survey's back.
+            let needs_person = !matches!(event.shape, Shape::Capture | Shape::Exception(_));
+            extras.person_profile.is_some() || extras.anonymous || needs_person
         }
         key::GEOIP_DISABLE => extras.disable_geoip.is_some(),
         key::GROUP_TYPE | key::GROUP_KEY | key::GROUP_SET => matches!(event.shape, Shape::Group { .. }),
