@@ -173,9 +173,8 @@ impl Client {
 
     /// Sets a property that every later event carries, unless it has one of the same name itself.
     ///
-    /// Returns whether it was set: not if the key is empty, needs escapes, begins with `$exception`, or is one the client writes
-    /// itself, nor beyond 64
-    /// of them. Allocates; captures that run meanwhile see the old properties or the new ones.
+    /// Returns whether it was set: not if the key is empty, needs escapes, begins with `$exception`, or is one the client
+    /// writes itself, nor beyond 64 of them. Allocates; captures that run meanwhile see the old properties or the new ones.
     pub fn set_super_property(&self, key: &str, value: impl Into<OwnedValue>) -> bool {
         self.inner.as_ref().is_some_and(|inner| {
             let value = value.into();
