@@ -121,21 +121,27 @@ fn a_panic_in_before_send_drops_that_event_and_no_other() {
 
 /// That way lies no end, so a hook's own events pass it by, whichever way it sends them.
 #[test]
-fn a_hook_does_not_see_the_events_that_it_captures() {
+fn an_event_that_a_hook_captures_passes_the_hooks_and_there_it_ends() {
     for immediate in [false, true] {
         let sink = Sink::start();
         let (known, seen): (Arc<OnceLock<Client>>, _) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
         let (knows, sees) = (Arc::clone(&known), Arc::clone(&seen));
+        let outcomes: Arc<Mutex<Vec<_>>> = Arc::default();
+        let knows_outcomes = Arc::clone(&outcomes);
         let client = quick(sink.host())
             .before_send(move |_| {
                 // A limit, so that this test fails instead of running out of stack.
                 if sees.fetch_add(1, Ordering::SeqCst) < 5 {
                     let (client, event) = (knows.get().unwrap(), Event::new("from the hook", "customer-7"));
-                    if immediate {
-                        client.capture_immediate(event, PATIENCE).unwrap();
+                    let captured = if immediate {
+                        client.capture_immediate(event, PATIENCE).map_err(|error| match error {
+                            ImmediateError::Refused(reason) => reason,
+                            other => panic!("{other}"),
+                        })
                     } else {
-                        accepted(client.capture(event));
-                    }
+                        client.capture(event).ok()
+                    };
+                    knows_outcomes.lock().unwrap().push(captured.map(|_| ()));
                 }
                 HookVerdict::Send
             })
@@ -144,20 +150,65 @@ fn a_hook_does_not_see_the_events_that_it_captures() {
         known.set(client.clone()).unwrap();
         accepted(client.capture(Event::new("seen", "customer-7")));
         client.flush(PATIENCE).unwrap();
-        assert_eq!(seen.load(Ordering::SeqCst), 1);
-        assert_eq!(conserved(&client).delivered, 2);
+        assert_eq!(seen.load(Ordering::SeqCst), 2);
+        assert_eq!(*outcomes.lock().unwrap(), [Err(CaptureError::DroppedByHook), Ok(())]);
+        let stats = conserved(&client);
+        assert_eq!((stats.delivered, stats.refused_for(CaptureError::DroppedByHook)), (2, 1));
         client.shutdown();
     }
+}
+
+#[test]
+fn no_event_gets_past_before_send_because_of_a_hook_of_another_kind_or_client() {
+    let sink = Sink::start();
+    let scrubbed: Arc<Mutex<Vec<String>>> = Arc::default();
+    let scrubs = Arc::clone(&scrubbed);
+    let client = quick(sink.host())
+        .before_send(move |draft| {
+            scrubs.lock().unwrap().push(draft.name().to_owned());
+            draft.remove("email");
+            HookVerdict::Send
+        })
+        .build()
+        .unwrap();
+    let capture = |client: &Client, name: &'static str| {
+        accepted(client.capture(Event::new(name, "customer-7").properties(props! { "email": "a@b.example" })));
+    };
+    // Three hooks of another client, which capture here what they should not.
+    let (first, second, third) = (client.clone(), client.clone(), client.clone());
+    let other = quick(sink.host())
+        .before_send(move |_| {
+            capture(&first, "in before_send");
+            HookVerdict::Send
+        })
+        .on_request(move |_| capture(&second, "in on_request"))
+        .on_deliver(move |_| capture(&third, "in on_deliver"))
+        .build()
+        .unwrap();
+    accepted(other.capture(Event::new("elsewhere", "customer-7")));
+    other.shutdown();
+    client.shutdown();
+    let mut names = scrubbed.lock().unwrap().clone();
+    names.sort();
+    assert_eq!(names, ["in before_send", "in on_deliver", "in on_request"]);
+    let events = sink.stored();
+    assert_eq!(events.len(), 4);
+    assert!(events.iter().all(|event| event.property("email").is_null()));
 }
 
 #[test]
 fn what_on_deliver_is_told_adds_up_to_the_stats() {
     let told: Arc<Mutex<Vec<Delivery>>> = Arc::default();
     let tell = Arc::clone(&told);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let requested = Arc::clone(&requests);
     let sink = Sink::start();
     let client = quick(sink.host())
         .max_retries(1)
         .without_thread()
+        .on_request(move |_| {
+            requested.fetch_add(1, Ordering::SeqCst);
+        })
         .on_deliver(move |delivery| tell.lock().unwrap().push(*delivery))
         .build()
         .unwrap();
@@ -166,9 +217,12 @@ fn what_on_deliver_is_told_adds_up_to_the_stats() {
         capture(&client, "told", count);
         client.flush(PATIENCE).unwrap();
     }
+    sink.script([Answer::status(503), Answer::status(200)]);
+    client.capture_immediate(Event::new("at once", "customer-7"), PATIENCE).unwrap();
     capture(&client, "too late", 8);
     assert!(!client.shutdown().is_complete);
     let stats = check(&client, &sink);
+    assert_eq!(requests.load(Ordering::SeqCst) as u64, stats.requests, "immediate captures included");
     let told = told.lock().unwrap();
     let texts: Vec<_> = told
         .iter()
@@ -187,10 +241,11 @@ fn what_on_deliver_is_told_adds_up_to_the_stats() {
             "5 dropped retries_exhausted",
             "6 delivered",
             "7 rejected Some(401)",
+            "1 delivered",
             "8 dropped shutdown",
         ]
     );
-    assert_eq!(fates(&stats), (9, 11, 13, 0));
+    assert_eq!(fates(&stats), (10, 11, 13, 0));
     assert_eq!(stats.dropped_for(DropReason::Shutdown), 8);
 }
 

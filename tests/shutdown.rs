@@ -347,6 +347,19 @@ fn a_flush_ends_by_its_timeout_and_delivery_goes_on() {
     assert_eq!(fates(&check(&client, &sink)), (1, 0, 0, 0));
 }
 
+/// Whoever pumps makes the request itself; it has no more time for it than it said.
+#[test]
+fn a_flush_that_makes_the_request_itself_ends_by_its_timeout() {
+    let sink = Sink::start();
+    sink.script([Answer::NoAnswer]);
+    let client = quick(sink.host()).request_timeout(PATIENCE).without_thread().build().unwrap();
+    capture(&client, "slow", 1);
+    assert_eq!(within(LIMIT, || client.flush(DEADLINE)).1, Err(FlushError::TimedOut));
+    client.flush(PATIENCE).unwrap();
+    assert_eq!(fates(&check(&client, &sink)), (1, 0, 0, 0));
+    assert_eq!(sink.requests().len(), 2);
+}
+
 /// Everything a hook might call. None of it may wait for the thread that it runs on.
 fn call_everything(client: &Client) {
     assert_eq!(client.flush(PATIENCE), Err(FlushError::FromHook));

@@ -39,7 +39,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "SystemTime::now",
-        &["std-adapter/src/sys.rs", "std-adapter/src/transport/", "std-adapter/src/worker.rs"],
+        &["std-adapter/src/sys.rs", "std-adapter/src/transport/", "std-adapter/src/observers.rs"],
         "an event's time comes from one clock",
     ),
     ("extern crate alloc", &[], "the core allocates nothing, and the adapter has std"),

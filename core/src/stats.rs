@@ -210,6 +210,30 @@ impl Counters {
         self.delivered.wrapping_add(self.rejected).wrapping_add(self.dropped_total())
     }
 
+    /// Adds what another flusher decided, or what this one decided since.
+    pub fn add(&mut self, new: &Self) {
+        self.each(new, u64::wrapping_add);
+    }
+
+    /// What was decided since `earlier`, an older copy of these counters.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut new = *self;
+        new.each(earlier, u64::wrapping_sub);
+        new
+    }
+
+    fn each(&mut self, other: &Self, combine: impl Fn(u64, u64) -> u64) {
+        let Self { delivered, rejected, dropped, requests, retries } = other;
+        self.delivered = combine(self.delivered, *delivered);
+        self.rejected = combine(self.rejected, *rejected);
+        for (dropped, other) in self.dropped.iter_mut().zip(dropped) {
+            *dropped = combine(*dropped, *other);
+        }
+        self.requests = combine(self.requests, *requests);
+        self.retries = combine(self.retries, *retries);
+    }
+
     pub(crate) fn count_dropped(&mut self, reason: DropReason, events: usize) {
         if let Some(counter) = self.dropped.get_mut(reason.index()) {
             *counter = counter.wrapping_add(events as u64);

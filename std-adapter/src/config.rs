@@ -335,14 +335,15 @@ impl ClientBuilder {
     /// It may change properties within bounds, or drop the event. A panic in it drops the event; both are counted.
     /// What the hook costs is added to what `capture` costs: it should neither block nor allocate.
     ///
-    /// NB: an event captured on a thread that is inside a hook, of this client or of another, passes no hook. Whoever
-    /// removes private data here must not capture it from `on_deliver`, `on_request` or `before_send`.
+    /// No event gets past the hooks. One that a hook captures itself passes all of them too, so a hook that captures must
+    /// know its own events; what is captured while those pass is refused, or there would be no end.
     pub fn before_send(mut self, hook: impl Fn(&mut Draft<'_>) -> HookVerdict + Send + Sync + 'static) -> Self {
         self.before_send.push(Box::new(hook));
         self
     }
 
-    /// Adds a hook that is told what became of events, from the flush thread. Default: none. A panic in it is swallowed.
+    /// Adds a hook that is told what became of events, from the flush thread, or from the thread that captures
+    /// immediately. Default: none. A panic in it is swallowed.
     ///
     /// Delivery waits for it. It must not call `flush` or `shutdown`; they would refuse.
     pub fn on_deliver(mut self, hook: impl Fn(&Delivery) + Send + Sync + 'static) -> Self {
@@ -350,7 +351,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Adds an observer of every request after it ended, from the flush thread; the same rules as for
+    /// Adds an observer of every request after it ended, from the thread that made it; the same rules as for
     /// [`on_deliver`](Self::on_deliver). For diagnostics and tests.
     pub fn on_request(mut self, hook: impl Fn(&RequestReport<'_>) + Send + Sync + 'static) -> Self {
         self.on_request.push(Box::new(hook));

@@ -1,9 +1,9 @@
 //! What a caller hands to the client to be called back with, and what it is called with.
 //!
-//! `before_send` runs on the capturing thread, before a byte is committed. `on_deliver` and `on_request` run on the
-//! flush thread (or on whoever pumps a client without one) after every request. All of them are called under
-//! `catch_unwind`: a panic in one is counted or reported, never passed on. None may call back into `flush` or
-//! `shutdown`; the client refuses that instead of waiting for itself.
+//! `before_send` runs on the capturing thread, before a byte is committed. `on_deliver` and `on_request` run after every
+//! request, on the thread that made it: the flush thread, whoever pumps a client without one, or a caller of
+//! `capture_immediate`. All of them are called under `catch_unwind`: a panic in one is counted or reported, never passed
+//! on. None may call back into `flush` or `shutdown` of its own client; that refuses instead of waiting for itself.
 
 use core::fmt;
 use core::time::Duration;
@@ -33,8 +33,7 @@ pub enum HookVerdict {
 
 /// What became of accepted events, told to `on_deliver` with their number.
 ///
-/// Over the life of a client the numbers add up to those of `Client::stats()`, less the events of `capture_immediate`,
-/// whose caller is told directly.
+/// Over the life of a client the numbers add up to those of `Client::stats()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {

@@ -34,6 +34,7 @@
 //! The README is part of these docs' tests. Why it is built this way: [`design`].
 
 mod arena;
+mod capture;
 mod client;
 mod clock;
 mod config;
@@ -41,8 +42,13 @@ mod draft;
 mod error;
 mod hooks;
 mod host;
+mod immediate;
+mod inner;
+mod inside;
 mod lanes;
 mod log;
+mod observers;
+mod shared;
 mod sys;
 pub mod transport;
 mod worker;

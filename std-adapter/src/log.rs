@@ -4,7 +4,7 @@
 //! since the one before. Captures never log: what they refuse is counted.
 
 use core::fmt;
-use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The least time between two lines about the same topic.
@@ -22,16 +22,17 @@ pub(crate) enum Topic {
 
 const TOPICS: usize = 5;
 
-/// A rate limiter in front of `log`. Used by one thread at a time.
+/// A rate limiter in front of `log`. Nothing is said while its lock is held.
 #[derive(Debug)]
 pub(crate) struct Log {
     enabled: bool,
-    last: [Cell<(Option<Instant>, u32)>; TOPICS],
+    /// Per topic, when it was spoken of last and how often it was not since.
+    last: Mutex<[(Option<Instant>, u32); TOPICS]>,
 }
 
 impl Log {
     pub(crate) fn new(enabled: bool) -> Self {
-        Self { enabled, last: [const { Cell::new((None, 0)) }; TOPICS] }
+        Self { enabled, last: Mutex::new([(None, 0); TOPICS]) }
     }
 
     /// Says `text`, unless the same topic was just spoken of.
@@ -46,14 +47,17 @@ impl Log {
 
     /// How many remarks were swallowed since the last one, if this one may be said.
     fn admit(&self, topic: Topic, now: Instant) -> Option<u32> {
-        let cell = self.last.get(topic as usize).filter(|_| self.enabled)?;
-        let (last, unsaid) = cell.get();
-        if last.is_some_and(|last| now.duration_since(last) < QUIET) {
-            cell.set((last, unsaid.saturating_add(1)));
+        if !self.enabled {
             return None;
         }
-        cell.set((Some(now), 0));
-        Some(unsaid)
+        let mut topics = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, unsaid) = topics.get_mut(topic as usize)?;
+        if last.is_some_and(|last| now.duration_since(last) < QUIET) {
+            *unsaid = unsaid.saturating_add(1);
+            return None;
+        }
+        *last = Some(now);
+        Some(core::mem::take(unsaid))
     }
 }
 

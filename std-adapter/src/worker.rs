@@ -11,18 +11,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::thread;
-use std::time::SystemTime;
 
-use quillet_core::{
-    Action, Answer, Clock, Counters, DropReason, FlushMark, FlushState, Flusher, Instant, Outcome, Report, Transport,
-};
+use quillet_core::{Action, Clock, Counters, DropReason, FlushMark, FlushState, Flusher, Instant, Outcome, Report};
 
 use crate::arena::Held;
-use crate::client::{InHook, Shared};
 use crate::error::FlushError;
-use crate::hooks::{Delivery, OnDeliver, OnRequest, RequestReport};
 use crate::lanes::LANES;
-use crate::log::{Log, Topic};
+use crate::log::Topic;
+use crate::observers::Observers;
+use crate::shared::Shared;
 use crate::transport::Sender;
 
 /// How often an awake flush thread looks for events. Short enough that a queue of a thousand survives 250,000 captures a
@@ -104,9 +101,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     flusher: Held<Flusher<'static, LANES>>,
     transport: Sender,
-    on_deliver: Vec<OnDeliver>,
-    on_request: Vec<OnRequest>,
-    log: Log,
+    observers: Arc<Observers>,
     /// What of the machine's counters was added to the shared ones.
     published: Counters,
     /// When the committed count was last seen to change, and what it was then.
@@ -129,42 +124,32 @@ impl Worker {
         shared: Arc<Shared>,
         flusher: Held<Flusher<'static, LANES>>,
         transport: Sender,
-        on_deliver: Vec<OnDeliver>,
-        on_request: Vec<OnRequest>,
-        log: Log,
+        observers: Arc<Observers>,
     ) -> Self {
         let last_event = shared.clock.now();
-        Self {
-            shared,
-            flusher,
-            transport,
-            on_deliver,
-            on_request,
-            log,
-            published: Counters::default(),
-            last_event,
-            committed: 0,
-        }
+        Self { shared, flusher, transport, observers, published: Counters::default(), last_event, committed: 0 }
     }
 
     /// The flush thread's whole life.
     pub(crate) fn run(mut self) {
         loop {
             // A panic here would be a mistake of ours or of a caller's transport. Delivery goes on after it.
-            match catch_unwind(AssertUnwindSafe(|| self.step())) {
+            match catch_unwind(AssertUnwindSafe(|| self.step(None))) {
                 Ok(Step::Sent) => {}
                 Ok(Step::Wait(until)) => self.park_until(until),
                 Ok(Step::Done) => return,
                 Err(_) => {
-                    self.log.warn(Topic::Panic, format_args!("the flush thread panicked; delivery goes on"));
+                    self.observers.log.warn(Topic::Panic, format_args!("the flush thread panicked; delivery goes on"));
+                    // Were a batch still taken to be on its way, no other would ever be sent.
+                    self.flusher.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
                     thread::park_timeout(AFTER_PANIC);
                 }
             }
         }
     }
 
-    /// One decision, and the request it may ask for.
-    pub(crate) fn step(&mut self) -> Step {
+    /// One decision, and the request it may ask for, which ends by `deadline` if there is one.
+    pub(crate) fn step(&mut self, deadline: Option<Instant>) -> Step {
         let shared = Arc::clone(&self.shared);
         let mut control = shared.control();
         if let Some(abandoned) = control.abandoned {
@@ -174,37 +159,30 @@ impl Worker {
         match self.flusher.poll(shared.clock.now()) {
             Action::Send(batch) => {
                 drop(control);
-                let (started, before) = (SystemTime::now(), shared.clock.now());
-                let outcome = self.transport.send(&batch);
-                let now = shared.clock.now();
-                let status = if let Outcome::Answered(Answer { status, .. }) = outcome { Some(status) } else { None };
-                if !self.on_request.is_empty() {
-                    let error = self.transport.last_error().filter(|_| status.is_none());
-                    let report = RequestReport::new(&batch, started, now.since(before), status, error);
-                    call_all(&self.on_request, &self.log, |hook| hook(&report));
-                }
+                let batch = deadline.map_or(batch, |deadline| batch.ending_by(deadline));
+                let (outcome, status) = self.observers.send(&shared.clock, &mut self.transport, &batch);
                 let mut control = shared.control();
                 if let Some(abandoned) = control.abandoned {
                     return self.end(control, abandoned);
                 }
-                let report = self.flusher.handle_outcome(now, outcome);
+                let report = self.flusher.handle_outcome(shared.clock.now(), outcome);
                 let decided = self.publish(&mut control);
                 drop(control);
                 self.describe(&report);
-                self.tell(&decided, status);
+                self.observers.tell(&decided, status);
                 Step::Sent
             }
             Action::Wait(until) => {
                 let decided = self.publish(&mut control);
                 drop(control);
-                self.tell(&decided, None);
+                self.observers.tell(&decided, None);
                 Step::Wait(until)
             }
             Action::Done => {
                 let decided = self.publish(&mut control);
                 self.finish(&mut control);
                 drop(control);
-                self.tell(&decided, None);
+                self.observers.tell(&decided, None);
                 Step::Done
             }
         }
@@ -221,7 +199,7 @@ impl Worker {
             if let Some(dropped) = decided.dropped.get_mut(reason.index()) {
                 *dropped = events;
             }
-            self.tell(&decided, None);
+            self.observers.tell(&decided, None);
         }
         Step::Done
     }
@@ -247,9 +225,9 @@ impl Worker {
     /// Adds what the machine decided to the shared counters and answers the callers it concerns. Returns what is new.
     fn publish(&mut self, control: &mut MutexGuard<'_, Control>) -> Counters {
         let now = *self.flusher.counters();
-        let new = difference(&now, &self.published);
+        let new = now.since(&self.published);
         self.published = now;
-        add(&mut control.counters, &new);
+        control.counters.add(&new);
         let mut answered = false;
         for flush in control.flushes.iter_mut().filter(|flush| flush.result.is_none()) {
             let Some(mark) = &flush.mark else { continue };
@@ -267,38 +245,26 @@ impl Worker {
         new
     }
 
-    /// Calls `on_deliver` for what was decided. Outside of the lock: a hook may ask for the stats.
-    fn tell(&self, decided: &Counters, status: Option<u16>) {
-        if self.on_deliver.is_empty() {
-            return;
-        }
-        let news = |delivery: Delivery| {
-            if delivery.events() > 0 {
-                call_all(&self.on_deliver, &self.log, |hook| hook(&delivery));
-            }
-        };
-        news(Delivery::Delivered { events: decided.delivered });
-        news(Delivery::Rejected { events: decided.rejected, status });
-        for reason in DropReason::ALL {
-            let events = decided.dropped.get(reason.index()).copied().unwrap_or(0);
-            news(Delivery::Dropped { events, reason });
-        }
-    }
-
     /// Says in the log what an operator would want to know about an answer.
     fn describe(&self, report: &Report) {
         let status = report.status.map_or("no answer".to_owned(), |status| format!("HTTP {status}"));
         let why = self.transport.last_error().filter(|_| report.status.is_none()).unwrap_or_default();
         if report.paused_for.is_some() {
-            self.log.warn(Topic::Paused, format_args!("{status}: delivery pauses; check the API key and the host"));
+            self.observers
+                .log
+                .warn(Topic::Paused, format_args!("{status}: delivery pauses; check the API key and the host"));
         } else if let Some(wait) = report.retry_in {
-            self.log.warn(Topic::Retry, format_args!("{status} {why}: next attempt in {} ms", wait.as_millis()));
+            self.observers
+                .log
+                .warn(Topic::Retry, format_args!("{status} {why}: next attempt in {} ms", wait.as_millis()));
         }
         if report.rejected > 0 {
-            self.log.warn(Topic::Rejected, format_args!("{status}: the server refused {} events", report.rejected));
+            self.observers
+                .log
+                .warn(Topic::Rejected, format_args!("{status}: the server refused {} events", report.rejected));
         }
         if report.dropped > 0 {
-            self.log.warn(Topic::Dropped, format_args!("{status}: {} events dropped", report.dropped));
+            self.observers.log.warn(Topic::Dropped, format_args!("{status}: {} events dropped", report.dropped));
         }
     }
 
@@ -346,38 +312,4 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.finish(&mut self.shared.control());
     }
-}
-
-/// Calls every hook; a panic in one is its own affair.
-fn call_all<H>(hooks: &[H], log: &Log, call: impl Fn(&H)) {
-    let _inside = InHook::enter();
-    for hook in hooks {
-        if catch_unwind(AssertUnwindSafe(|| call(hook))).is_err() {
-            log.warn(Topic::Panic, format_args!("a hook panicked"));
-        }
-    }
-}
-
-/// What `now` has more than `before`.
-fn difference(now: &Counters, before: &Counters) -> Counters {
-    let mut new = *now;
-    new.delivered = now.delivered.wrapping_sub(before.delivered);
-    new.rejected = now.rejected.wrapping_sub(before.rejected);
-    for (new, before) in new.dropped.iter_mut().zip(before.dropped) {
-        *new = new.wrapping_sub(before);
-    }
-    new.requests = now.requests.wrapping_sub(before.requests);
-    new.retries = now.retries.wrapping_sub(before.retries);
-    new
-}
-
-/// Adds `new` to `sum`.
-pub(crate) fn add(sum: &mut Counters, new: &Counters) {
-    sum.delivered = sum.delivered.wrapping_add(new.delivered);
-    sum.rejected = sum.rejected.wrapping_add(new.rejected);
-    for (sum, new) in sum.dropped.iter_mut().zip(new.dropped) {
-        *sum = sum.wrapping_add(new);
-    }
-    sum.requests = sum.requests.wrapping_add(new.requests);
-    sum.retries = sum.retries.wrapping_add(new.retries);
 }

@@ -147,9 +147,15 @@ impl<'f> Batch<'f> {
         self.attempt
     }
 
-    /// When the attempt should end at the latest, because the client is shutting down.
+    /// When the attempt should end at the latest: the client is shutting down, or its caller has no more time.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// The same batch, for an attempt that whoever sends it wants to have ended by `deadline`.
+    #[must_use]
+    pub fn ending_by(self, deadline: Instant) -> Self {
+        Self { deadline: Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline))), ..self }
     }
 
     /// The request body; `sent_at` is the wall time of this attempt, with which the server corrects a wrong clock.

@@ -1,0 +1,112 @@
+//! From a caller's event to a committed frame: the gates, the hooks, a lane.
+//!
+//! In: an event, on the caller's thread. Out: its uuid, or why it was refused, counted. Without gates and hooks this is the
+//! path that neither allocates nor waits; everything rare is cold and elsewhere.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+
+use quillet_core::{CaptureError, Event, Uuid};
+
+use crate::draft::Draft;
+use crate::hooks::HookVerdict;
+use crate::inner::Inner;
+use crate::inside::Inside;
+use crate::shared::{GATE_CLOSED, GATE_OFF};
+
+/// How deep the hooks of one client run inside each other: an event that a hook captures passes them too; what is captured
+/// for that one has to stop somewhere.
+const HOOKS_NESTED_MAX: usize = 2;
+
+impl Inner {
+    #[inline(never)]
+    pub(crate) fn capture(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
+        if self.shared.gates() != 0 {
+            return self.capture_gated(event);
+        }
+        self.commit(event)
+    }
+
+    /// A capture on which somebody has an opinion.
+    #[cold]
+    #[inline(never)]
+    fn capture_gated(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
+        self.refused_by_gate()?;
+        match self.pass_hooks(event, |event| self.commit(event).map_err(Refusal::Counted)) {
+            Ok(uuid) => Ok(uuid),
+            Err(Refusal::Counted(reason)) => Err(reason),
+            Err(Refusal::New(reason)) => Err(self.shared.refuse(reason)),
+        }
+    }
+
+    #[inline(always)]
+    fn commit(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
+        let shared = &*self.shared;
+        let now = shared.wall_clock.now();
+        match guarded(|| shared.lanes.capture(event, now)) {
+            Ok(uuid) => {
+                if shared.asleep.load(Ordering::Relaxed) {
+                    shared.wake_if_due();
+                }
+                Ok(uuid)
+            }
+            Err(reason) => Err(shared.refuse(reason)),
+        }
+    }
+
+    /// Whether capturing is closed or switched off; a refusal is counted.
+    pub(crate) fn refused_by_gate(&self) -> Result<(), CaptureError> {
+        let gates = self.shared.gates();
+        if gates & GATE_CLOSED != 0 {
+            Err(self.shared.refuse(CaptureError::Closed))
+        } else if gates & GATE_OFF != 0 {
+            Err(self.shared.refuse(CaptureError::Disabled))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Has the hooks look at `event`, then commits what they made of it.
+    pub(crate) fn pass_hooks<E: From<CaptureError>>(
+        &self,
+        event: &Event<'_>,
+        commit: impl FnOnce(&Event<'_>) -> Result<Uuid, E>,
+    ) -> Result<Uuid, E> {
+        if self.before_send.is_empty() {
+            return commit(event);
+        }
+        let mut draft = Draft::new(event);
+        let verdict = {
+            let Some(_inside) = Inside::enter(self.observers.client, HOOKS_NESTED_MAX) else {
+                return Err(CaptureError::DroppedByHook.into());
+            };
+            catch_unwind(AssertUnwindSafe(|| self.before_send.iter().all(|hook| hook(&mut draft) == HookVerdict::Send)))
+        };
+        match verdict {
+            Err(_) => Err(CaptureError::HookPanicked.into()),
+            Ok(false) => Err(CaptureError::DroppedByHook.into()),
+            Ok(true) => match draft.properties() {
+                Some(properties) => commit(&event.properties(&properties)),
+                None => commit(event),
+            },
+        }
+    }
+}
+
+/// A refusal, and whether it has been counted.
+enum Refusal {
+    New(CaptureError),
+    Counted(CaptureError),
+}
+
+impl From<CaptureError> for Refusal {
+    fn from(reason: CaptureError) -> Self {
+        Self::New(reason)
+    }
+}
+
+/// Captures under a guard: a `Serialize` of the caller's may panic. The grant and the lane are given back on the way out.
+#[inline(always)]
+pub(crate) fn guarded(capture: impl FnOnce() -> Result<Uuid, CaptureError>) -> Result<Uuid, CaptureError> {
+    catch_unwind(AssertUnwindSafe(capture)).unwrap_or(Err(CaptureError::InvalidValue))
+}

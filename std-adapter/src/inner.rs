@@ -1,0 +1,261 @@
+//! One client behind its handles: how it starts, how its callers wait, how it ends.
+//!
+//! In: a checked [`Config`]. Out: lanes that take events, a worker that delivers them (on a thread of its own, or pumped),
+//! and answers for callers in `flush`, `shutdown` and `discard`.
+
+use core::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+
+use quillet_core::limits::EVENT_BYTES_MAX;
+use quillet_core::wire::key;
+use quillet_core::{CaptureError, Clock, DropReason, Envelope, Flusher, Instant, Policy, Property};
+
+use crate::arena;
+use crate::client::{Poll, ShutdownReport};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::error::{BuildError, FlushError};
+use crate::hooks::{BeforeSend, OwnedValue};
+use crate::inside::{ClientId, Inside};
+use crate::lanes::{LANES, Lanes, OwnedCommon};
+use crate::log::Log;
+use crate::observers::Observers;
+use crate::shared::{GATE_CLOSED, GATE_HOOKS, Shared};
+use crate::sys::{self, WallClock};
+use crate::transport::Sender;
+use crate::worker::{Control, Step, Worker};
+
+/// How long a discard waits for a request that is being broken off.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One client. Dropped with its last handle.
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) before_send: Vec<BeforeSend>,
+    /// The worker of a client without a thread, for whoever pumps.
+    pump: Option<Mutex<Worker>>,
+    /// The hooks that learn what happened.
+    pub(crate) observers: Arc<Observers>,
+    /// For events sent past the queue, and for breaking requests off.
+    pub(crate) sender: Mutex<Sender>,
+    pub(crate) envelope: Envelope,
+    pub(crate) policy: Policy,
+    pub(crate) super_properties: Mutex<Vec<(String, OwnedValue)>>,
+    /// What the client's own options say in every event. Not `Property`, which may borrow what no other thread may see.
+    pub(crate) defaults: Vec<(&'static str, bool)>,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+impl Inner {
+    pub(crate) fn start(config: Config, envelope: Envelope, sender: Sender) -> Result<Self, BuildError> {
+        let mut defaults = vec![(key::IS_SERVER, config.is_server)];
+        if config.disable_geoip {
+            defaults.push((key::GEOIP_DISABLE, true));
+        }
+        let common = render(&defaults, &config.super_properties)
+            .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
+        let ends = arena::lanes::<LANES>(config.queue_bytes).ok_or(BuildError::OutOfMemory)?;
+        let seeds = sys::entropy::<LANES>().ok_or(BuildError::Entropy)?;
+        let [flusher_seed] = sys::entropy::<1>().ok_or(BuildError::Entropy)?;
+        let (lanes, consumers) =
+            Lanes::new(ends, seeds, config.max_queue_size, EVENT_BYTES_MAX, common).ok_or(BuildError::OutOfMemory)?;
+
+        let policy = config.policy;
+        let flusher_envelope = envelope.clone();
+        let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, policy, flusher_seed));
+        let shared = Arc::new(Shared {
+            lanes,
+            gates: AtomicU8::new(if config.before_send.is_empty() { 0 } else { GATE_HOOKS }),
+            asleep: AtomicBool::new(false),
+            refused: [const { AtomicU64::new(0) }; CaptureError::COUNT],
+            control: Mutex::new(Control::default()),
+            changed: Condvar::new(),
+            thread: OnceLock::new(),
+            clock: SystemClock::new(),
+            wall_clock: WallClock,
+            flush_at: policy.flush_at as u64,
+            flush_interval: policy.flush_interval,
+        });
+        let observers = Arc::new(Observers {
+            client: ClientId::new(),
+            on_deliver: config.on_deliver,
+            on_request: config.on_request,
+            log: Log::new(config.enable_logging),
+        });
+        let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers));
+        let pump = if config.thread {
+            let thread = thread::Builder::new()
+                .name("quillet".to_owned())
+                .spawn(move || worker.run())
+                .map_err(|error| BuildError::Thread(error.kind()))?;
+            let _ = shared.thread.set(thread.thread().clone());
+            None
+        } else {
+            Some(Mutex::new(worker))
+        };
+        Ok(Self {
+            shared,
+            before_send: config.before_send,
+            pump,
+            observers,
+            sender: Mutex::new(sender),
+            envelope,
+            policy,
+            super_properties: Mutex::new(config.super_properties),
+            defaults,
+            shutdown_timeout: config.shutdown_timeout,
+        })
+    }
+
+    pub(crate) fn change_super_properties(&self, change: impl FnOnce(&mut Vec<(String, OwnedValue)>)) -> bool {
+        let mut properties = self.super_properties.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = properties.clone();
+        change(&mut changed);
+        match render(&self.defaults, &changed) {
+            Ok(common) => {
+                *properties = changed;
+                self.shared.lanes.set_common(common);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub(crate) fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        if Inside::is_inside(self.observers.client) {
+            return Err(FlushError::FromHook);
+        }
+        let deadline = self.shared.clock.now().after(timeout);
+        let mut control = self.shared.control();
+        if control.finished || control.abandoned.is_some() {
+            return Err(FlushError::Closed);
+        }
+        let id = control.ask_flush();
+        let result = self.wait(control, deadline, |control| control.flush_result(id));
+        self.shared.control().end_flush(id);
+        result.unwrap_or(Err(FlushError::TimedOut))
+    }
+
+    pub(crate) fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        self.shared.set_gate(GATE_CLOSED, true);
+        let deadline = self.shared.clock.now().after(timeout);
+        let mut control = self.shared.control();
+        control.shutdown = Some(control.shutdown.map_or(deadline, |earlier| earlier.min(deadline)));
+        if Inside::is_inside(self.observers.client) {
+            // The flush thread cannot wait for itself; it will see the order when the hook is done.
+            drop(control);
+            return ShutdownReport { is_complete: false, stats: self.shared.stats() };
+        }
+        // Everything was counted when the worker came to its end, or when somebody gave up waiting for it.
+        let counted = |control: &Control| (control.finished || control.abandoned.is_some()).then_some(());
+        if self.wait(control, deadline, counted).is_none() {
+            self.abandon(DropReason::Shutdown);
+        }
+        let stats = self.shared.stats();
+        let given_up = stats.dropped_for(DropReason::Shutdown) + stats.dropped_for(DropReason::Discarded);
+        ShutdownReport { is_complete: given_up == 0 && stats.pending == 0, stats }
+    }
+
+    pub(crate) fn discard(&self) {
+        self.shared.set_gate(GATE_CLOSED, true);
+        self.abandon(DropReason::Discarded);
+        if !Inside::is_inside(self.observers.client) {
+            // Until the request that is just being broken off has ended, or has not begun.
+            let deadline = self.shared.clock.now().after(DISCARD_TIMEOUT);
+            self.wait(self.shared.control(), deadline, |control| control.finished.then_some(()));
+        }
+    }
+
+    /// Counts what is pending as dropped, unless the worker has come to its end, and has the worker stop. From here on it
+    /// begins no request and counts nothing.
+    fn abandon(&self, reason: DropReason) {
+        let mut control = self.shared.control();
+        if !control.finished && control.abandoned.is_none() {
+            let pending = self.shared.lanes.pending();
+            control.abandoned = Some((pending, reason));
+            if let Some(counter) = control.counters.dropped.get_mut(reason.index()) {
+                *counter = counter.wrapping_add(pending);
+            }
+            control.close_flushes();
+            self.shared.changed.notify_all();
+            drop(control);
+            self.sender.lock().unwrap_or_else(PoisonError::into_inner).abort();
+            if let Some(Ok(mut worker)) = self.pump.as_ref().map(Mutex::try_lock) {
+                // Nobody else may ever pump again; this step ends the worker and tells the hooks.
+                worker.step(None);
+            }
+        }
+    }
+
+    /// Has the worker look at its orders and waits until `answer` has one, for as long as `deadline` allows. Without a
+    /// thread the caller is the worker.
+    fn wait<'s, T>(
+        &'s self,
+        mut control: MutexGuard<'s, Control>,
+        deadline: Instant,
+        answer: impl Fn(&Control) -> Option<T>,
+    ) -> Option<T> {
+        self.shared.wake();
+        loop {
+            if let Some(answer) = answer(&control) {
+                return Some(answer);
+            }
+            let left = self.shared.clock.until(deadline);
+            if left.is_zero() {
+                return None;
+            }
+            let sleep = match self.pump.as_ref().map(Mutex::try_lock) {
+                Some(Ok(mut worker)) => {
+                    drop(control);
+                    let step = worker.step(Some(deadline));
+                    control = self.shared.control();
+                    match step {
+                        Step::Wait(until) if answer(&control).is_none() => self.shared.clock.until(until).min(left),
+                        _ => continue,
+                    }
+                }
+                // Another thread pumps; its steps bring the answer, or its end the next turn.
+                Some(Err(_)) => left.min(Duration::from_millis(5)),
+                None => left,
+            };
+            control = self.shared.changed.wait_timeout(control, sleep).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    pub(crate) fn poll(&self) -> Poll {
+        match self.pump.as_ref().map(Mutex::try_lock) {
+            Some(Ok(mut worker)) => match worker.step(None) {
+                Step::Sent => Poll::Sent,
+                Step::Wait(until) => Poll::Wait(self.shared.clock.until(until).min(self.shared.flush_interval)),
+                Step::Done => Poll::Done,
+            },
+            _ => Poll::Busy,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shutdown(self.shutdown_timeout);
+    }
+}
+
+/// Renders the client's own defaults and the caller's super properties; the caller's win. `Err` names the key that cannot
+/// be one.
+pub(crate) fn render(
+    defaults: &[(&'static str, bool)],
+    properties: &[(String, OwnedValue)],
+) -> Result<OwnedCommon, String> {
+    let is_overridden = |default: &str| properties.iter().any(|(key, _)| key == default);
+    let kept = defaults.iter().filter(|(key, _)| !is_overridden(key));
+    let mut all: Vec<Property<'_>> = kept.map(|(key, value)| Property::new(key, *value)).collect();
+    all.extend(properties.iter().map(|(key, value)| Property::new(key, value.as_value())));
+    OwnedCommon::render(&all).map_err(|_| {
+        let alone = properties
+            .iter()
+            .find(|(key, value)| OwnedCommon::render(&[Property::new(key, value.as_value())]).is_err());
+        alone.or(properties.last()).map(|(key, _)| key.clone()).unwrap_or_default()
+    })
+}
