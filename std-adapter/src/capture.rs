@@ -12,7 +12,7 @@ use crate::draft::Draft;
 use crate::hooks::HookVerdict;
 use crate::inner::Inner;
 use crate::inside::Inside;
-use crate::shared::{GATE_CLOSED, GATE_OFF};
+use crate::shared::{GATE_CLOSED, GATE_OFF, GATES_OPEN};
 
 /// How deep the hooks of one client run inside each other: an event that a hook captures passes them too; what is captured
 /// for that one has to stop somewhere.
@@ -21,7 +21,7 @@ const HOOKS_NESTED_MAX: usize = 2;
 impl Inner {
     #[inline(never)]
     pub(crate) fn capture(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
-        if self.shared.gates() != 0 {
+        if self.shared.gates() != GATES_OPEN {
             return self.capture_gated(event);
         }
         self.commit(event)
@@ -31,6 +31,12 @@ impl Inner {
     #[cold]
     #[inline(never)]
     fn capture_gated(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
+        if !self.shared.is_ours() {
+            return match self.successor() {
+                Ok(successor) => successor.capture(event),
+                Err(reason) => Err(self.shared.refuse(reason)),
+            };
+        }
         self.refused_by_gate()?;
         match self.pass_hooks(event, |event| self.commit(event).map_err(Refusal::Counted)) {
             Ok(uuid) => Ok(uuid),
@@ -72,7 +78,7 @@ impl Inner {
         event: &Event<'_>,
         commit: impl FnOnce(&Event<'_>) -> Result<Uuid, E>,
     ) -> Result<Uuid, E> {
-        if self.before_send.is_empty() {
+        if self.observers.hooks.before_send.is_empty() {
             return commit(event);
         }
         let mut draft = Draft::new(event);
@@ -80,7 +86,9 @@ impl Inner {
             let Some(_inside) = Inside::enter(self.observers.client, HOOKS_NESTED_MAX) else {
                 return Err(CaptureError::DroppedByHook.into());
             };
-            catch_unwind(AssertUnwindSafe(|| self.before_send.iter().all(|hook| hook(&mut draft) == HookVerdict::Send)))
+            catch_unwind(AssertUnwindSafe(|| {
+                self.observers.hooks.before_send.iter().all(|hook| hook(&mut draft) == HookVerdict::Send)
+            }))
         };
         match verdict {
             Err(_) => Err(CaptureError::HookPanicked.into()),

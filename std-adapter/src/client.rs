@@ -7,7 +7,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-use quillet_core::{CaptureError, Envelope, Event, Exception, Property, Stats, Uuid};
+use quillet_core::{CaptureError, Event, Exception, Property, Stats, Uuid};
 
 use crate::config::{ApiKey, ClientBuilder, Config};
 use crate::error::{BuildError, FlushError, ImmediateError};
@@ -23,6 +23,10 @@ use crate::shared::{GATE_CLOSED, GATE_OFF};
 /// Capturing never allocates, never waits, makes no system call and never panics, except that at most one capture wakes the
 /// flush thread when that sleeps deeply, that a `before_send` hook may do what it likes, and that `serde` values run their
 /// own code. It works on any thread, inside an async runtime or outside.
+///
+/// After a `fork` the child's handles are another client with the same options, super properties and hooks: its first call
+/// makes rings, counters, connections and a flush thread of its own, with allocations and system calls. What the parent had
+/// queued stays the parent's. A child of `vfork` must not capture.
 #[derive(Clone)]
 pub struct Client {
     inner: Option<Arc<Inner>>,
@@ -150,7 +154,7 @@ impl Client {
     ///
     /// [`ImmediateError`]: the event was refused here, refused by the server, or not delivered in time.
     pub fn capture_immediate(&self, event: Event<'_>, timeout: Duration) -> Result<Uuid, ImmediateError> {
-        match &self.inner {
+        match self.current() {
             Some(inner) => inner.capture_immediate(&event, timeout),
             None => Err(ImmediateError::Refused(CaptureError::Disabled)),
         }
@@ -161,7 +165,7 @@ impl Client {
     /// Returns whether it was set: not if the key is empty, needs escapes, begins with `$exception`, or is one the client
     /// writes itself, nor beyond 64 of them. Allocates; captures that run meanwhile see the old properties or the new ones.
     pub fn set_super_property(&self, key: &str, value: impl Into<OwnedValue>) -> bool {
-        self.inner.as_ref().is_some_and(|inner| {
+        self.current().is_some_and(|inner| {
             let value = value.into();
             inner.change_super_properties(|properties| match properties.iter_mut().find(|(name, _)| name == key) {
                 Some((_, old)) => *old = value,
@@ -172,7 +176,7 @@ impl Client {
 
     /// Removes a super property. Returns whether there was one.
     pub fn remove_super_property(&self, key: &str) -> bool {
-        self.inner.as_ref().is_some_and(|inner| {
+        self.current().is_some_and(|inner| {
             let mut found = false;
             let changed = inner.change_super_properties(|properties| {
                 let before = properties.len();
@@ -191,14 +195,14 @@ impl Client {
     ///
     /// [`FlushError`] says why something is still undecided. Nothing is lost by it: delivery goes on.
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-        self.inner.as_ref().map_or(Ok(()), |inner| inner.flush(timeout))
+        self.current().map_or(Ok(()), |inner| inner.flush(timeout))
     }
 
     /// Refuses further events, delivers what is queued, and ends the flush thread, by the configured `shutdown_timeout`.
     ///
     /// What could not be delivered by then is dropped and counted. Later calls return the same counters at once.
     pub fn shutdown(&self) -> ShutdownReport {
-        match &self.inner {
+        match self.current() {
             Some(inner) => inner.shutdown(inner.shutdown_timeout),
             None => ShutdownReport { is_complete: true, stats: Stats::default() },
         }
@@ -206,7 +210,7 @@ impl Client {
 
     /// [`shutdown`](Client::shutdown) with another timeout.
     pub fn shutdown_within(&self, timeout: Duration) -> ShutdownReport {
-        match &self.inner {
+        match self.current() {
             Some(inner) => inner.shutdown(timeout),
             None => ShutdownReport { is_complete: true, stats: Stats::default() },
         }
@@ -215,41 +219,45 @@ impl Client {
     /// Stops at once: everything queued is dropped and counted, a request that is out is broken off, and no request begins
     /// after this returns. Waits for that, 2 seconds at most, and only for a transport that cannot be interrupted.
     pub fn discard(&self) {
-        if let Some(inner) = &self.inner {
+        if let Some(inner) = self.current() {
             inner.discard();
         }
     }
 
     /// Switches capturing off or on again. Off, every event is refused, and what was queued before is still delivered.
     pub fn set_enabled(&self, enabled: bool) {
-        if let Some(inner) = &self.inner {
+        if let Some(inner) = self.current() {
             inner.shared.set_gate(GATE_OFF, !enabled);
         }
     }
 
     /// Whether a capture could be accepted: the client has a key, was not switched off and not shut down.
     pub fn is_enabled(&self) -> bool {
-        self.inner.as_ref().is_some_and(|inner| inner.shared.gates() & (GATE_OFF | GATE_CLOSED) == 0)
+        self.current().is_some_and(|inner| inner.shared.gates() & (GATE_OFF | GATE_CLOSED) == 0)
     }
 
     /// Counters over the client's life. They obey [`Stats::is_conserved`] at any moment.
     pub fn stats(&self) -> Stats {
-        self.inner.as_ref().map_or_else(Stats::default, |inner| inner.shared.stats())
+        self.current().map_or_else(Stats::default, |inner| inner.shared.stats())
     }
 
     /// Makes at most one request: for a client built [`without_thread`](ClientBuilder::without_thread), whose owner calls
     /// this from a loop of its own. Blocks while the request runs.
     pub fn poll(&self) -> Poll {
-        self.inner.as_ref().map_or(Poll::Done, |inner| inner.poll())
+        self.current().map_or(Poll::Done, |inner| inner.poll())
     }
 
-    pub(crate) fn from_config(mut config: Config) -> Result<Self, BuildError> {
-        let (Some(api_key), Some(sender)) = (config.api_key.take(), config.sender.take()) else {
+    pub(crate) fn from_config(config: Config) -> Result<Self, BuildError> {
+        if config.api_key.is_none() || config.sender.is_none() {
             return Ok(Self::disabled());
-        };
-        let envelope = Envelope::new(&api_key, config.historical_migration)
-            .map_err(|_| BuildError::ApiKey(crate::host::KeyProblem::TooLong))?;
-        Inner::start(config, envelope, sender).map(|inner| Self { inner: Some(Arc::new(inner)) })
+        }
+        Inner::start(config).map(|inner| Self { inner: Some(Arc::new(inner)) })
+    }
+
+    /// The client behind this handle in this process: in a forked child another than in its parent.
+    fn current(&self) -> Option<&Inner> {
+        let inner = self.inner.as_deref()?;
+        if inner.shared.is_ours() { Some(inner) } else { inner.successor().ok() }
     }
 }
 

@@ -16,7 +16,7 @@ use quillet_core::{CaptureError, Overflow, Policy, Transport};
 use crate::client::Client;
 use crate::draft::Draft;
 use crate::error::BuildError;
-use crate::hooks::{BeforeSend, Delivery, HookVerdict, OnDeliver, OnRequest, OwnedValue, RequestReport};
+use crate::hooks::{Delivery, HookVerdict, Hooks, OwnedValue, RequestReport};
 use crate::host::{Endpoint, check_key};
 #[cfg(any(feature = "rustls-no-provider", feature = "native-tls"))]
 use crate::transport::http::TlsOptions;
@@ -104,9 +104,7 @@ pub struct ClientBuilder {
     is_server: bool,
     super_properties: Vec<(String, OwnedValue)>,
     headers: Vec<(String, String)>,
-    before_send: Vec<BeforeSend>,
-    on_deliver: Vec<OnDeliver>,
-    on_request: Vec<OnRequest>,
+    hooks: Hooks,
     transport: Option<Box<dyn CloneTransport>>,
     resolver: Option<ResolveFn>,
     proxy: ProxyChoice,
@@ -138,9 +136,7 @@ impl ClientBuilder {
             is_server: true,
             super_properties: Vec::new(),
             headers: Vec::new(),
-            before_send: Vec::new(),
-            on_deliver: Vec::new(),
-            on_request: Vec::new(),
+            hooks: Hooks::default(),
             transport: None,
             resolver: None,
             proxy: ProxyChoice::Environment,
@@ -338,7 +334,7 @@ impl ClientBuilder {
     /// No event gets past the hooks. One that a hook captures itself passes all of them too, so a hook that captures must
     /// know its own events; what is captured while those pass is refused, or there would be no end.
     pub fn before_send(mut self, hook: impl Fn(&mut Draft<'_>) -> HookVerdict + Send + Sync + 'static) -> Self {
-        self.before_send.push(Box::new(hook));
+        self.hooks.before_send.push(Box::new(hook));
         self
     }
 
@@ -347,14 +343,14 @@ impl ClientBuilder {
     ///
     /// Delivery waits for it. It must not call `flush` or `shutdown`; they would refuse.
     pub fn on_deliver(mut self, hook: impl Fn(&Delivery) + Send + Sync + 'static) -> Self {
-        self.on_deliver.push(Box::new(hook));
+        self.hooks.on_deliver.push(Box::new(hook));
         self
     }
 
     /// Adds an observer of every request after it ended, from the thread that made it; the same rules as for
     /// [`on_deliver`](Self::on_deliver). For diagnostics and tests.
     pub fn on_request(mut self, hook: impl Fn(&RequestReport<'_>) + Send + Sync + 'static) -> Self {
-        self.on_request.push(Box::new(hook));
+        self.hooks.on_request.push(Box::new(hook));
         self
     }
 
@@ -495,9 +491,7 @@ impl ClientBuilder {
             disable_geoip: self.disable_geoip,
             is_server: self.is_server,
             super_properties: self.super_properties,
-            before_send: self.before_send,
-            on_deliver: self.on_deliver,
-            on_request: self.on_request,
+            hooks: Arc::new(self.hooks),
             thread: self.thread,
         })
     }
@@ -541,6 +535,7 @@ impl fmt::Debug for ClientBuilder {
 }
 
 /// What a client is made of: every option checked, clamped and rounded.
+#[derive(Clone)]
 pub(crate) struct Config {
     /// The project token, trimmed and of a shape the server takes. `None`: build a disabled client.
     pub(crate) api_key: Option<String>,
@@ -565,12 +560,8 @@ pub(crate) struct Config {
     pub(crate) is_server: bool,
     /// The caller's super properties: keys of the right length, each once.
     pub(crate) super_properties: Vec<(String, OwnedValue)>,
-    /// In the order in which they run.
-    pub(crate) before_send: Vec<BeforeSend>,
-    /// In the order in which they run.
-    pub(crate) on_deliver: Vec<OnDeliver>,
-    /// In the order in which they run.
-    pub(crate) on_request: Vec<OnRequest>,
+    /// The caller's hooks.
+    pub(crate) hooks: Arc<Hooks>,
     /// Whether to start the flush thread.
     pub(crate) thread: bool,
 }

@@ -22,6 +22,14 @@ pub(crate) type OnDeliver = Box<dyn Fn(&Delivery) + Send + Sync>;
 /// A hook that sees every request: [`ClientBuilder::on_request`](crate::ClientBuilder::on_request).
 pub(crate) type OnRequest = Box<dyn Fn(&RequestReport<'_>) + Send + Sync>;
 
+/// The hooks of one client, each kind in the order in which it runs.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    pub(crate) before_send: Vec<BeforeSend>,
+    pub(crate) on_deliver: Vec<OnDeliver>,
+    pub(crate) on_request: Vec<OnRequest>,
+}
+
 /// What a `before_send` hook decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookVerdict {

@@ -4,7 +4,7 @@
 //! and answers for callers in `flush`, `shutdown` and `discard`.
 
 use core::time::Duration;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
@@ -17,12 +17,14 @@ use crate::client::{Poll, ShutdownReport};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::{BuildError, FlushError};
-use crate::hooks::{BeforeSend, OwnedValue};
+use crate::fork::WipedByte;
+use crate::hooks::OwnedValue;
+use crate::host::KeyProblem;
 use crate::inside::{ClientId, Inside};
 use crate::lanes::{LANES, Lanes, OwnedCommon};
 use crate::log::Log;
 use crate::observers::Observers;
-use crate::shared::{GATE_CLOSED, GATE_HOOKS, Shared};
+use crate::shared::{GATE_CLOSED, GATE_HOOKS, GATE_OFF, GATES_OPEN, Shared};
 use crate::sys::{self, WallClock};
 use crate::transport::Sender;
 use crate::worker::{Control, Step, Worker};
@@ -33,7 +35,6 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// One client. Dropped with its last handle.
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) before_send: Vec<BeforeSend>,
     /// The worker of a client without a thread, for whoever pumps.
     pump: Option<Mutex<Worker>>,
     /// The hooks that learn what happened.
@@ -46,10 +47,20 @@ pub(crate) struct Inner {
     /// What the client's own options say in every event. Not `Property`, which may borrow what no other thread may see.
     pub(crate) defaults: Vec<(&'static str, bool)>,
     pub(crate) shutdown_timeout: Duration,
+    /// What a forked child makes its own client of. Locked only there.
+    origin: Mutex<Config>,
+    /// The client of a forked child, which its handles use from its first call on.
+    successor: OnceLock<Box<Inner>>,
+    /// The process whose thread is making the successor, or made it.
+    successor_maker: AtomicU32,
 }
 
 impl Inner {
-    pub(crate) fn start(config: Config, envelope: Envelope, sender: Sender) -> Result<Self, BuildError> {
+    pub(crate) fn start(config: Config) -> Result<Self, BuildError> {
+        let (api_key, sender) = config.api_key.as_ref().zip(config.sender.as_ref()).ok_or(BuildError::OutOfMemory)?;
+        let too_long = BuildError::ApiKey(KeyProblem::TooLong);
+        let envelope = Envelope::new(api_key, config.historical_migration).map_err(|_| too_long)?;
+        let sender = sender.clone();
         let mut defaults = vec![(key::IS_SERVER, config.is_server)];
         if config.disable_geoip {
             defaults.push((key::GEOIP_DISABLE, true));
@@ -63,11 +74,13 @@ impl Inner {
             Lanes::new(ends, seeds, config.max_queue_size, EVENT_BYTES_MAX, common).ok_or(BuildError::OutOfMemory)?;
 
         let policy = config.policy;
+        let gates = if config.hooks.before_send.is_empty() { GATES_OPEN } else { GATES_OPEN | GATE_HOOKS };
         let flusher_envelope = envelope.clone();
         let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, policy, flusher_seed));
         let shared = Arc::new(Shared {
             lanes,
-            gates: AtomicU8::new(if config.before_send.is_empty() { 0 } else { GATE_HOOKS }),
+            gates: WipedByte::new(gates).ok_or(BuildError::OutOfMemory)?,
+            gates_copy: AtomicU8::new(gates),
             asleep: AtomicBool::new(false),
             refused: [const { AtomicU64::new(0) }; CaptureError::COUNT],
             control: Mutex::new(Control::default()),
@@ -80,8 +93,7 @@ impl Inner {
         });
         let observers = Arc::new(Observers {
             client: ClientId::new(),
-            on_deliver: config.on_deliver,
-            on_request: config.on_request,
+            hooks: Arc::clone(&config.hooks),
             log: Log::new(config.enable_logging),
         });
         let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers));
@@ -97,16 +109,59 @@ impl Inner {
         };
         Ok(Self {
             shared,
-            before_send: config.before_send,
             pump,
             observers,
             sender: Mutex::new(sender),
             envelope,
             policy,
-            super_properties: Mutex::new(config.super_properties),
+            super_properties: Mutex::new(config.super_properties.clone()),
             defaults,
             shutdown_timeout: config.shutdown_timeout,
+            origin: Mutex::new(config),
+            successor: OnceLock::new(),
+            successor_maker: AtomicU32::new(0),
         })
+    }
+
+    /// The client that this process uses instead, being a forked child: the same options, super properties and hooks, but
+    /// rings, counters, connections and a flush thread of its own. Made at the first call; that one allocates and makes
+    /// system calls, on whichever path it came.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError::Closed`] if the client was shut down before the fork or cannot be made, [`CaptureError::Busy`] while
+    /// another thread makes it.
+    #[cold]
+    pub(crate) fn successor(&self) -> Result<&Inner, CaptureError> {
+        let gates = self.shared.gates_copy.load(Ordering::Relaxed);
+        if gates & GATE_CLOSED != 0 {
+            return Err(CaptureError::Closed);
+        }
+        if self.successor.get().is_none() {
+            // Nobody waits for a thread that may exist only in the parent, so this is a number and no lock.
+            let (pid, maker) = (std::process::id(), self.successor_maker.load(Ordering::Relaxed));
+            let is_ours =
+                |maker| self.successor_maker.compare_exchange(maker, pid, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            if maker == pid || !is_ours(maker) {
+                return self.made_successor(CaptureError::Busy);
+            }
+            let mut config = self.origin.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            config.sender = config.sender.map(|sender| sender.renewed());
+            if let Ok(properties) = self.super_properties.try_lock() {
+                config.super_properties.clone_from(&properties);
+            }
+            if let Ok(successor) = Self::start(config) {
+                successor.shared.set_gate(GATE_OFF, gates & GATE_OFF != 0);
+                let _ = self.successor.set(Box::new(successor));
+            }
+        }
+        self.made_successor(CaptureError::Closed)
+    }
+
+    /// The successor, or in a child of the child that one's.
+    fn made_successor(&self, otherwise: CaptureError) -> Result<&Inner, CaptureError> {
+        let successor = self.successor.get().ok_or(otherwise)?;
+        if successor.shared.is_ours() { Ok(successor) } else { successor.successor() }
     }
 
     pub(crate) fn change_super_properties(&self, change: impl FnOnce(&mut Vec<(String, OwnedValue)>)) -> bool {
@@ -238,6 +293,12 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !self.shared.is_ours() {
+            // A forked child. The rings may be a mapping that it does not have, at addresses which are somebody else's by
+            // now, and the locks may be held for ever: leave everything as it is.
+            core::mem::forget(Arc::clone(&self.shared));
+            return;
+        }
         self.shutdown(self.shutdown_timeout);
     }
 }

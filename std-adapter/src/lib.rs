@@ -40,6 +40,7 @@ mod clock;
 mod config;
 mod draft;
 mod error;
+mod fork;
 mod hooks;
 mod host;
 mod immediate;

@@ -4,12 +4,13 @@
 //! lock, each under `catch_unwind`. One set per client, shared by whoever sends for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use quillet_core::{Answer, Batch, Clock, Counters, DropReason, Outcome, Transport};
 
 use crate::clock::SystemClock;
-use crate::hooks::{Delivery, OnDeliver, OnRequest, RequestReport};
+use crate::hooks::{Delivery, Hooks, RequestReport};
 use crate::inside::{ClientId, Inside};
 use crate::log::{Log, Topic};
 use crate::transport::Sender;
@@ -17,11 +18,10 @@ use crate::transport::Sender;
 /// Hooks of one client that may run inside each other: one that captures at once, whose requests are observed too.
 const NESTED_MAX: usize = 2;
 
-/// The hooks that learn what happened.
+/// What a client's hooks are called through.
 pub(crate) struct Observers {
     pub(crate) client: ClientId,
-    pub(crate) on_deliver: Vec<OnDeliver>,
-    pub(crate) on_request: Vec<OnRequest>,
+    pub(crate) hooks: Arc<Hooks>,
     pub(crate) log: Log,
 }
 
@@ -32,22 +32,22 @@ impl Observers {
         let outcome = sender.send(batch);
         let elapsed = clock.now().since(before);
         let status = if let Outcome::Answered(Answer { status, .. }) = outcome { Some(status) } else { None };
-        if !self.on_request.is_empty() {
+        if !self.hooks.on_request.is_empty() {
             let error = sender.last_error().filter(|_| status.is_none());
             let report = RequestReport::new(batch, started, elapsed, status, error);
-            self.call_all(&self.on_request, |hook| hook(&report));
+            self.call_all(&self.hooks.on_request, |hook| hook(&report));
         }
         (outcome, status)
     }
 
     /// Calls `on_deliver` for what was decided.
     pub(crate) fn tell(&self, decided: &Counters, status: Option<u16>) {
-        if self.on_deliver.is_empty() {
+        if self.hooks.on_deliver.is_empty() {
             return;
         }
         let news = |delivery: Delivery| {
             if delivery.events() > 0 {
-                self.call_all(&self.on_deliver, |hook| hook(&delivery));
+                self.call_all(&self.hooks.on_deliver, |hook| hook(&delivery));
             }
         };
         news(Delivery::Delivered { events: decided.delivered });

@@ -8,10 +8,15 @@ use std::thread::Thread;
 use quillet_core::{CaptureError, Stats};
 
 use crate::clock::SystemClock;
+use crate::fork::WipedByte;
 use crate::lanes::Lanes;
 use crate::sys::WallClock;
 use crate::worker::Control;
 
+/// The process is the one that built the client. A forked child finds it missing, with everything else in the word.
+pub(crate) const GATE_OURS: u8 = 128;
+/// What the word of gates is while nothing takes a capture off its shortest way.
+pub(crate) const GATES_OPEN: u8 = GATE_OURS;
 /// The client was shut down.
 pub(crate) const GATE_CLOSED: u8 = 1;
 /// Capturing is switched off.
@@ -22,8 +27,10 @@ pub(crate) const GATE_HOOKS: u8 = 4;
 /// What the capturing threads, the flush thread and the waiting callers share.
 pub(crate) struct Shared {
     pub(crate) lanes: Lanes,
-    /// Everything that takes a capture off its shortest way, in one word: usually zero.
-    pub(crate) gates: AtomicU8,
+    /// Everything that takes a capture off its shortest way, in one word: usually [`GATES_OPEN`].
+    pub(crate) gates: WipedByte,
+    /// The same, for a forked child to know what its parent's word was.
+    pub(crate) gates_copy: AtomicU8,
     /// The flush thread sleeps until its interval; whoever fills the queue to `flush_at` wakes it.
     pub(crate) asleep: AtomicBool,
     pub(crate) refused: [AtomicU64; CaptureError::COUNT],
@@ -44,17 +51,24 @@ impl Shared {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What takes a capture off its shortest way at this moment; zero if nothing does.
+    /// What takes a capture off its shortest way at this moment; [`GATES_OPEN`] if nothing does.
     #[inline(always)]
     pub(crate) fn gates(&self) -> u8 {
-        self.gates.load(Ordering::Relaxed)
+        self.gates.get().load(Ordering::Relaxed)
+    }
+
+    /// Whether this process built the client, and is no copy of the one that did.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.gates() & GATE_OURS != 0
     }
 
     pub(crate) fn set_gate(&self, gate: u8, set: bool) {
-        if set {
-            self.gates.fetch_or(gate, Ordering::Relaxed);
-        } else {
-            self.gates.fetch_and(!gate, Ordering::Relaxed);
+        for word in [self.gates.get(), &self.gates_copy] {
+            if set {
+                word.fetch_or(gate, Ordering::Relaxed);
+            } else {
+                word.fetch_and(!gate, Ordering::Relaxed);
+            }
         }
     }
 

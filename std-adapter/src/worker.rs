@@ -310,6 +310,9 @@ impl Worker {
 impl Drop for Worker {
     /// However the worker ends, nobody waits for it in vain.
     fn drop(&mut self) {
-        self.finish(&mut self.shared.control());
+        // Except in a forked child, where this is a copy of a worker, and the lock may be held for ever.
+        if self.shared.is_ours() {
+            self.finish(&mut self.shared.control());
+        }
     }
 }

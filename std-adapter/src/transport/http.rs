@@ -221,6 +221,20 @@ impl HttpTransport {
         self.error.set(format_args!("the transport panicked"));
     }
 
+    /// One like this with connections and a lock of its own, for a forked child.
+    pub(crate) fn renewed(&self) -> Self {
+        let old = &*self.shared;
+        Self::from_shared(Arc::new(Shared {
+            uri: old.uri.clone(),
+            headers: old.headers.clone(),
+            config: old.config.clone(),
+            resolver: old.resolver.clone(),
+            endpoint: old.endpoint.clone(),
+            live: Mutex::new(Live::new(&old.endpoint, &old.uri, &old.config, old.resolver.clone())),
+            ..*old
+        }))
+    }
+
     fn from_shared(shared: Arc<Shared>) -> Self {
         Self {
             shared,

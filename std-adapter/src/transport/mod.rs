@@ -49,6 +49,15 @@ impl Sender {
         }
     }
 
+    /// The same for a forked child: nothing that the parent uses, no socket and no lock. A caller's transport is cloned;
+    /// what it shares with its clones is its own affair.
+    pub(crate) fn renewed(self) -> Self {
+        match self {
+            Self::Http(http) => Self::Http(Box::new(http.renewed())),
+            own @ Self::Own(_) => own,
+        }
+    }
+
     /// Why the last request had no answer, in words for a log.
     pub(crate) fn last_error(&self) -> Option<&str> {
         match self {
