@@ -24,6 +24,7 @@ const UNSAFE_FILES: &[&str] = &[
     "core/src/ring/arena.rs",
     "core/src/wire/writer.rs",
     "std-adapter/src/arena.rs",
+    "std-adapter/src/crash/stack.rs",
     "std-adapter/src/lanes/cell.rs",
     "std-adapter/src/sys.rs",
 ];
@@ -31,7 +32,11 @@ const UNSAFE_FILES: &[&str] = &[
 /// What only some files of the libraries may name: needle, the files (or folders) that may, and why.
 const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("ureq::", &["std-adapter/src/transport/"], "the HTTP library can be replaced by replacing one file"),
-    ("libc::", &["std-adapter/src/sys.rs"], "calls of the operating system are listed in one place"),
+    (
+        "libc::",
+        &["std-adapter/src/sys.rs", "std-adapter/src/crash/"],
+        "calls of the operating system are listed in one place",
+    ),
     (
         "Instant::now",
         &["std-adapter/src/clock.rs", "std-adapter/src/transport/", "std-adapter/src/log.rs"],

@@ -25,7 +25,7 @@ use crate::shared::{GATE_CLOSED, GATE_OFF};
 /// own code. It works on any thread, inside an async runtime or outside.
 #[derive(Clone)]
 pub struct Client {
-    inner: Option<Arc<Inner>>,
+    pub(crate) inner: Option<Arc<Inner>>,
 }
 
 /// What came of one capture. Need not be looked at: a refusal is also counted in [`Client::stats`].

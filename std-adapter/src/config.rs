@@ -14,6 +14,7 @@ use quillet_core::limits;
 use quillet_core::{CaptureError, Overflow, Policy, Transport};
 
 use crate::client::Client;
+use crate::crash::CrashOptions;
 use crate::draft::Draft;
 use crate::error::BuildError;
 use crate::hooks::{BeforeSend, Delivery, HookVerdict, OnDeliver, OnRequest, OwnedValue, RequestReport};
@@ -115,6 +116,7 @@ pub struct ClientBuilder {
     #[cfg(feature = "gzip")]
     gzip: bool,
     thread: bool,
+    pub(crate) crash: CrashOptions,
 }
 
 impl ClientBuilder {
@@ -149,6 +151,7 @@ impl ClientBuilder {
             #[cfg(feature = "gzip")]
             gzip: false,
             thread: true,
+            crash: CrashOptions::default(),
         }
     }
 
@@ -499,6 +502,7 @@ impl ClientBuilder {
             on_deliver: self.on_deliver,
             on_request: self.on_request,
             thread: self.thread,
+            crash: self.crash,
         })
     }
 
@@ -573,6 +577,8 @@ pub(crate) struct Config {
     pub(crate) on_request: Vec<OnRequest>,
     /// Whether to start the flush thread.
     pub(crate) thread: bool,
+    /// What is done at a crash.
+    pub(crate) crash: CrashOptions,
 }
 
 impl fmt::Debug for ApiKey {

@@ -16,10 +16,11 @@ use crate::arena;
 use crate::client::{Poll, ShutdownReport};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::crash::Crash;
 use crate::error::{BuildError, FlushError};
 use crate::hooks::{BeforeSend, OwnedValue};
 use crate::inside::{ClientId, Inside};
-use crate::lanes::{LANES, Lanes, OwnedCommon};
+use crate::lanes::{Lanes, OwnedCommon, RINGS};
 use crate::log::Log;
 use crate::observers::Observers;
 use crate::shared::{GATE_CLOSED, GATE_HOOKS, Shared};
@@ -56,8 +57,8 @@ impl Inner {
         }
         let common = render(&defaults, &config.super_properties)
             .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
-        let ends = arena::lanes::<LANES>(config.queue_bytes).ok_or(BuildError::OutOfMemory)?;
-        let seeds = sys::entropy::<LANES>().ok_or(BuildError::Entropy)?;
+        let ends = arena::lanes::<RINGS>(config.queue_bytes).ok_or(BuildError::OutOfMemory)?;
+        let seeds = sys::entropy::<RINGS>().ok_or(BuildError::Entropy)?;
         let [flusher_seed] = sys::entropy::<1>().ok_or(BuildError::Entropy)?;
         let (lanes, consumers) =
             Lanes::new(ends, seeds, config.max_queue_size, EVENT_BYTES_MAX, common).ok_or(BuildError::OutOfMemory)?;
@@ -77,6 +78,7 @@ impl Inner {
             wall_clock: WallClock,
             flush_at: policy.flush_at as u64,
             flush_interval: policy.flush_interval,
+            crash: Crash::new(config.crash),
         });
         let observers = Arc::new(Observers {
             client: ClientId::new(),

@@ -8,6 +8,7 @@ use std::thread::Thread;
 use quillet_core::{CaptureError, Stats};
 
 use crate::clock::SystemClock;
+use crate::crash::Crash;
 use crate::lanes::Lanes;
 use crate::sys::WallClock;
 use crate::worker::Control;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) wall_clock: WallClock,
     pub(crate) flush_at: u64,
     pub(crate) flush_interval: Duration,
+    pub(crate) crash: Crash,
 }
 
 impl Shared {
