@@ -13,6 +13,7 @@ use common::{PATIENCE, accepted, capture, check, conserved, quick};
 use quillet::{CaptureError, Client, Event, HookVerdict, Uuid};
 use quillet_support::Sink;
 use std::collections::HashSet;
+use std::panic::{catch_unwind, panic_any};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -152,4 +153,19 @@ fn what_was_switched_off_or_shut_down_stays_so_in_a_child() {
     client.shutdown();
     in_a_child(|| refused(&client) == Some(CaptureError::Closed) && client.shutdown().is_complete);
     assert_eq!(names(&sink, "child"), 5);
+}
+
+#[test]
+fn a_child_reports_its_panics_to_its_own_client() {
+    let sink = Sink::start();
+    let client = quick(sink.host()).build().unwrap();
+    assert!(client.install_panic_hook());
+    in_a_child(|| {
+        let panicked = || catch_unwind(|| panic_any("on purpose")).is_err();
+        let unreported = panicked() && client.stats().accepted == 0;
+        let captured = client.capture(Event::new("child", "customer-7")).is_accepted();
+        unreported && captured && panicked() && client.stats().accepted == 2 && client.flush(PATIENCE).is_ok()
+    });
+    assert_eq!(client.stats().accepted, 0);
+    assert_eq!((names(&sink, "child"), names(&sink, "$exception")), (1, 1));
 }

@@ -25,6 +25,7 @@ const UNSAFE_FILES: &[&str] = &[
     "core/src/wire/writer.rs",
     "std-adapter/src/arena.rs",
     "std-adapter/src/fork.rs",
+    "std-adapter/src/crash/stack.rs",
     "std-adapter/src/lanes/cell.rs",
     "std-adapter/src/sys.rs",
 ];
@@ -34,7 +35,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("ureq::", &["std-adapter/src/transport/"], "the HTTP library can be replaced by replacing one file"),
     (
         "libc::",
-        &["std-adapter/src/sys.rs", "std-adapter/src/fork.rs"],
+        &["std-adapter/src/sys.rs", "std-adapter/src/fork.rs", "std-adapter/src/crash/"],
         "calls of the operating system are listed in one place",
     ),
     (

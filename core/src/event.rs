@@ -2,6 +2,7 @@
 //!
 //! In: names, ids and property slices of the caller's. Out: an [`Event`], which the encoder turns into one JSON object.
 
+use crate::exception::Exception;
 use crate::property::Property;
 use crate::uuid::Uuid;
 use crate::wire::{event::Shape, key, timestamp::Timestamp};
@@ -279,88 +280,6 @@ impl LiteralName {
 pub(crate) const EVENT_KEY: &[u8; 11] = b"\",\"event\":\"";
 /// What stands between the name and the distinct id.
 pub(crate) const ID_KEY: &[u8; 17] = b"\",\"distinct_id\":\"";
-
-/// An error as error tracking wants it, without its causes and frames.
-///
-/// ```
-/// use quillet_core::{Event, Exception, Level};
-///
-/// let error = Exception::new("billing::ChargeError", "card refused").handled(true).level(Level::Error);
-/// let event = Event::exception("customer-7", &error);
-/// # let _ = event;
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Exception<'a> {
-    pub(crate) type_name: &'a str,
-    pub(crate) message: &'a str,
-    pub(crate) handled: Option<bool>,
-    pub(crate) level: Option<Level>,
-    pub(crate) fingerprint: Option<&'a str>,
-    pub(crate) stack_text: Option<&'a str>,
-}
-
-impl<'a> Exception<'a> {
-    /// An error of type `type_name` (empty becomes `Error`) saying `message` (may be empty).
-    pub const fn new(type_name: &'a str, message: &'a str) -> Self {
-        Self { type_name, message, handled: None, level: None, fingerprint: None, stack_text: None }
-    }
-
-    /// Whether the program dealt with it. Never guessed: not called, nothing is said about it.
-    pub const fn handled(mut self, handled: bool) -> Self {
-        self.handled = Some(handled);
-        self
-    }
-
-    /// How bad it was.
-    pub const fn level(mut self, level: Level) -> Self {
-        self.level = Some(level);
-        self
-    }
-
-    /// Puts all errors with this text into one issue, whatever the server would have done. An empty one is ignored.
-    pub const fn fingerprint(mut self, fingerprint: &'a str) -> Self {
-        self.fingerprint = if fingerprint.is_empty() { None } else { Some(fingerprint) };
-        self
-    }
-
-    /// A stack as text, for people to read. The server does not parse it and does not group by it.
-    pub const fn stack_text(mut self, text: &'a str) -> Self {
-        self.stack_text = Some(text);
-        self
-    }
-}
-
-/// How bad an error was, in PostHog's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Level {
-    /// The program ends of it.
-    Fatal,
-    /// Something failed.
-    Error,
-    /// Something may fail.
-    Warning,
-    /// A remark from a log.
-    Log,
-    /// Worth knowing.
-    Info,
-    /// For developers.
-    Debug,
-}
-
-impl Level {
-    /// PostHog's word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Level::Fatal => "fatal",
-            Level::Error => "error",
-            Level::Warning => "warning",
-            Level::Log => "log",
-            Level::Info => "info",
-            Level::Debug => "debug",
-        }
-    }
-}
 
 /// An event whose name and keys are literals, rendered at compile time: the cheapest capture there is.
 ///

@@ -79,7 +79,9 @@ mod batcher;
 mod capture;
 mod clock;
 mod common;
+mod crash;
 mod event;
+mod exception;
 mod flusher;
 pub mod limits;
 mod property;
@@ -102,7 +104,8 @@ pub mod design {}
 pub use ring::model as ring_model;
 
 // In the order of the data's path.
-pub use event::{Event, Exception, Level, LiteralName};
+pub use event::{Event, LiteralName};
+pub use exception::{Exception, Image, Level, Mechanism};
 #[doc(hidden)]
 pub use property::Key;
 pub use property::{LiteralKey, Property, Value};
@@ -120,6 +123,8 @@ pub use wire::timestamp::Timestamp;
 pub use capture::Lane;
 pub use ring::{Consumer, Gauge, Grant, GrantError, Position, Producer, Read, Ring, RingError, StaticRing};
 pub use stats::{CaptureError, Counters, DropReason, Stats};
+
+pub use crash::{CRASH_RECORD_BYTES, CrashRecord, CrashWriter};
 
 pub use clock::{Clock, Instant};
 pub use flusher::{Action, Exhausted, FlushMark, FlushState, Flusher, Overflow, Policy, Report};

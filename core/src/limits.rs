@@ -17,6 +17,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// Deepest nesting of a property value, counted over our own levels and those inside [`RawJson`](crate::RawJson).
 pub const DEPTH_MAX: usize = 64;
 
+/// Most stack frames of an exception that are sent, the place in the source included. Outermost ones are left out first.
+pub const FRAMES_MAX: usize = 64;
+
 /// Most super properties a client keeps, those of the client itself included.
 pub const SUPER_PROPERTIES_MAX: usize = 64;
 

@@ -52,11 +52,13 @@ pub enum CaptureError {
     /// The call would create or change a person or a group, and the event or the client is personless. Capture it with
     /// person processing.
     Personless,
+    /// A panic beyond the number of them that a client reports in a minute, or the echo of one that it has reported.
+    RateLimited,
 }
 
 impl CaptureError {
     /// Every reason, each at its [`index`](Self::index).
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Disabled,
         Self::Closed,
         Self::EmptyEventName,
@@ -75,6 +77,7 @@ impl CaptureError {
         Self::HookPanicked,
         Self::MissingField,
         Self::Personless,
+        Self::RateLimited,
     ];
 
     /// How many reasons there are.
@@ -106,6 +109,7 @@ impl CaptureError {
             Self::HookPanicked => "hook_panicked",
             Self::MissingField => "missing_field",
             Self::Personless => "personless",
+            Self::RateLimited => "rate_limited",
         }
     }
 }
@@ -131,6 +135,7 @@ impl fmt::Display for CaptureError {
             Self::HookPanicked => "a hook panicked",
             Self::MissingField => "a group or alias lacks one of its two names",
             Self::Personless => "the event would need person processing, which is off",
+            Self::RateLimited => "too many panics in a minute",
         })
     }
 }

@@ -29,7 +29,7 @@ use crate::shared::{GATE_CLOSED, GATE_OFF};
 /// queued stays the parent's. A child of `vfork` must not capture.
 #[derive(Clone)]
 pub struct Client {
-    inner: Option<Arc<Inner>>,
+    pub(crate) inner: Option<Arc<Inner>>,
 }
 
 /// What came of one capture. Need not be looked at: a refusal is also counted in [`Client::stats`].
@@ -256,8 +256,7 @@ impl Client {
 
     /// The client behind this handle in this process: in a forked child another than in its parent.
     fn current(&self) -> Option<&Inner> {
-        let inner = self.inner.as_deref()?;
-        if inner.shared.is_ours() { Some(inner) } else { inner.successor().ok() }
+        self.inner.as_deref()?.current()
     }
 }
 

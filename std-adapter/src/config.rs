@@ -14,6 +14,7 @@ use quillet_core::limits;
 use quillet_core::{CaptureError, Overflow, Policy, Transport};
 
 use crate::client::Client;
+use crate::crash::CrashOptions;
 use crate::draft::Draft;
 use crate::error::BuildError;
 use crate::hooks::{Delivery, HookVerdict, Hooks, OwnedValue, RequestReport};
@@ -113,6 +114,7 @@ pub struct ClientBuilder {
     #[cfg(feature = "gzip")]
     gzip: bool,
     thread: bool,
+    pub(crate) crash: CrashOptions,
 }
 
 impl ClientBuilder {
@@ -145,6 +147,7 @@ impl ClientBuilder {
             #[cfg(feature = "gzip")]
             gzip: false,
             thread: true,
+            crash: CrashOptions::default(),
         }
     }
 
@@ -493,6 +496,7 @@ impl ClientBuilder {
             super_properties: self.super_properties,
             hooks: Arc::new(self.hooks),
             thread: self.thread,
+            crash: self.crash,
         })
     }
 
@@ -564,6 +568,8 @@ pub(crate) struct Config {
     pub(crate) hooks: Arc<Hooks>,
     /// Whether to start the flush thread.
     pub(crate) thread: bool,
+    /// What is done at a crash.
+    pub(crate) crash: CrashOptions,
 }
 
 impl fmt::Debug for ApiKey {

@@ -16,12 +16,13 @@ use crate::arena;
 use crate::client::{Poll, ShutdownReport};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::crash::Crash;
 use crate::error::{BuildError, FlushError};
 use crate::fork::WipedByte;
 use crate::hooks::OwnedValue;
 use crate::host::KeyProblem;
 use crate::inside::{ClientId, Inside};
-use crate::lanes::{LANES, Lanes, OwnedCommon};
+use crate::lanes::{Lanes, OwnedCommon, RINGS};
 use crate::log::Log;
 use crate::observers::Observers;
 use crate::shared::{GATE_CLOSED, GATE_HOOKS, GATE_OFF, GATES_OPEN, Shared};
@@ -67,13 +68,13 @@ impl Inner {
         }
         let common = render(&defaults, &config.super_properties)
             .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
-        let ends = arena::lanes::<LANES>(config.queue_bytes).ok_or(BuildError::OutOfMemory)?;
-        let seeds = sys::entropy::<LANES>().ok_or(BuildError::Entropy)?;
+        let ends = arena::lanes::<RINGS>(config.queue_bytes).ok_or(BuildError::OutOfMemory)?;
+        let seeds = sys::entropy::<RINGS>().ok_or(BuildError::Entropy)?;
         let [flusher_seed] = sys::entropy::<1>().ok_or(BuildError::Entropy)?;
         let (lanes, consumers) =
             Lanes::new(ends, seeds, config.max_queue_size, EVENT_BYTES_MAX, common).ok_or(BuildError::OutOfMemory)?;
 
-        let policy = config.policy;
+        let (policy, client) = (config.policy, ClientId::new());
         let gates = if config.hooks.before_send.is_empty() { GATES_OPEN } else { GATES_OPEN | GATE_HOOKS };
         let flusher_envelope = envelope.clone();
         let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, policy, flusher_seed));
@@ -81,6 +82,8 @@ impl Inner {
             lanes,
             gates: WipedByte::new(gates).ok_or(BuildError::OutOfMemory)?,
             gates_copy: AtomicU8::new(gates),
+            successor: OnceLock::new(),
+            client,
             asleep: AtomicBool::new(false),
             refused: [const { AtomicU64::new(0) }; CaptureError::COUNT],
             control: Mutex::new(Control::default()),
@@ -90,12 +93,10 @@ impl Inner {
             wall_clock: WallClock,
             flush_at: policy.flush_at as u64,
             flush_interval: policy.flush_interval,
+            crash: Crash::new(config.crash.clone()),
         });
-        let observers = Arc::new(Observers {
-            client: ClientId::new(),
-            hooks: Arc::clone(&config.hooks),
-            log: Log::new(config.enable_logging),
-        });
+        let observers =
+            Arc::new(Observers { client, hooks: Arc::clone(&config.hooks), log: Log::new(config.enable_logging) });
         let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers));
         let pump = if config.thread {
             let thread = thread::Builder::new()
@@ -152,10 +153,16 @@ impl Inner {
             }
             if let Ok(successor) = Self::start(config) {
                 successor.shared.set_gate(GATE_OFF, gates & GATE_OFF != 0);
+                let _ = self.shared.successor.set(Arc::clone(&successor.shared));
                 let _ = self.successor.set(Box::new(successor));
             }
         }
         self.made_successor(CaptureError::Closed)
+    }
+
+    /// The client of this process: this one, or a forked child's. `None` if that one cannot be had.
+    pub(crate) fn current(&self) -> Option<&Self> {
+        if self.shared.is_ours() { Some(self) } else { self.successor().ok() }
     }
 
     /// The successor, or in a child of the child that one's.

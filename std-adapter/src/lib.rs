@@ -9,7 +9,7 @@
 //! # Ok::<(), quillet::BuildError>(())
 //! ```
 //!
-//! A [`Client`] owns eight rings, a flush thread and an HTTP connection. [`Client::capture`] writes the event's JSON into a
+//! A [`Client`] owns nine rings, a flush thread and an HTTP connection. [`Client::capture`] writes the event's JSON into a
 //! ring that no other thread is in; the thread sends what has come together. Without a key the client is disabled and
 //! every call does nothing.
 //!
@@ -22,7 +22,7 @@
 //!
 //! # Memory
 //!
-//! In address space, before the first event: 8 × (`queue_bytes` + 383, rounded up to pages) + one page, about 8 MiB with the
+//! In address space, before the first event: 9 × (`queue_bytes` + 383, rounded up to pages) + one page, about 9 MiB with the
 //! defaults. Of that a program touches the lanes its threads enter, usually one. Sending adds the HTTP client's buffers,
 //! and with gzip one compressed body.
 //!
@@ -38,6 +38,7 @@ mod capture;
 mod client;
 mod clock;
 mod config;
+mod crash;
 mod draft;
 mod error;
 mod fork;

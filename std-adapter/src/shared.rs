@@ -2,13 +2,15 @@
 
 use core::time::Duration;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use quillet_core::{CaptureError, Stats};
 
 use crate::clock::SystemClock;
+use crate::crash::Crash;
 use crate::fork::WipedByte;
+use crate::inside::ClientId;
 use crate::lanes::Lanes;
 use crate::sys::WallClock;
 use crate::worker::Control;
@@ -31,6 +33,9 @@ pub(crate) struct Shared {
     pub(crate) gates: WipedByte,
     /// The same, for a forked child to know what its parent's word was.
     pub(crate) gates_copy: AtomicU8,
+    /// The same of a forked child's own client, once there is one.
+    pub(crate) successor: OnceLock<Arc<Shared>>,
+    pub(crate) client: ClientId,
     /// The flush thread sleeps until its interval; whoever fills the queue to `flush_at` wakes it.
     pub(crate) asleep: AtomicBool,
     pub(crate) refused: [AtomicU64; CaptureError::COUNT],
@@ -43,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) wall_clock: WallClock,
     pub(crate) flush_at: u64,
     pub(crate) flush_interval: Duration,
+    pub(crate) crash: Crash,
 }
 
 impl Shared {
@@ -60,6 +66,11 @@ impl Shared {
     /// Whether this process built the client, and is no copy of the one that did.
     pub(crate) fn is_ours(&self) -> bool {
         self.gates() & GATE_OURS != 0
+    }
+
+    /// What this process uses: these, or in a forked child those of its own client, if it has one yet.
+    pub(crate) fn current(&self) -> Option<&Self> {
+        if self.is_ours() { Some(self) } else { self.successor.get()?.current() }
     }
 
     pub(crate) fn set_gate(&self, gate: u8, set: bool) {

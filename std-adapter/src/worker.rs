@@ -15,8 +15,9 @@ use std::thread;
 use quillet_core::{Action, Clock, Counters, DropReason, FlushMark, FlushState, Flusher, Instant, Outcome, Report};
 
 use crate::arena::Held;
+use crate::crash;
 use crate::error::FlushError;
-use crate::lanes::LANES;
+use crate::lanes::RINGS;
 use crate::log::Topic;
 use crate::observers::Observers;
 use crate::shared::Shared;
@@ -56,7 +57,7 @@ pub(crate) struct Control {
 /// One caller in `flush`.
 pub(crate) struct Flush {
     pub(crate) id: u64,
-    mark: Option<FlushMark<LANES>>,
+    mark: Option<FlushMark<RINGS>>,
     /// The caller went before the worker had seen it.
     is_left: bool,
     pub(crate) result: Option<Result<(), FlushError>>,
@@ -99,7 +100,7 @@ impl Control {
 /// Drives the machine. Owned by the flush thread, or by whoever pumps.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
-    flusher: Held<Flusher<'static, LANES>>,
+    flusher: Held<Flusher<'static, RINGS>>,
     transport: Sender,
     observers: Arc<Observers>,
     /// What of the machine's counters was added to the shared ones.
@@ -122,7 +123,7 @@ pub(crate) enum Step {
 impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        flusher: Held<Flusher<'static, LANES>>,
+        flusher: Held<Flusher<'static, RINGS>>,
         transport: Sender,
         observers: Arc<Observers>,
     ) -> Self {
@@ -132,6 +133,7 @@ impl Worker {
 
     /// The flush thread's whole life.
     pub(crate) fn run(mut self) {
+        crash::panic::keep_to_itself();
         loop {
             // A panic here would be a mistake of ours or of a caller's transport. Delivery goes on after it.
             match catch_unwind(AssertUnwindSafe(|| self.step(None))) {

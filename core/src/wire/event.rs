@@ -11,10 +11,12 @@
 //! {"uuid":"…36…","timestamp":"…27…","event":"…","distinct_id":"…","properties":{"$lib":"quillet", … }},\n
 //! ```
 
+use super::exception::{room_for_exception, write_exception};
 use super::key;
 use super::writer::{Counter, Out, Writer};
 use crate::common::Common;
-use crate::event::{EVENT_KEY, Event, Exception, ID_KEY, NAME_SLOT_BYTES};
+use crate::event::{EVENT_KEY, Event, ID_KEY, NAME_SLOT_BYTES};
+use crate::exception::Exception;
 use crate::limits::{DEPTH_MAX, DISTINCT_ID_CHARS_MAX, EVENT_NAME_BYTES_MAX, KEY_BYTES_MAX};
 use crate::property::{DOLLAR_MASK, KEY_SLOT_BYTES, Property, Value, is_always_reserved, key_mask};
 use crate::raw::RawJson;
@@ -399,15 +401,7 @@ fn survey_rare(event: &Event<'_>) -> Result<usize, CaptureError> {
             }
             bytes = bytes.saturating_add(2 * (group_type.len() + group_key.len()));
         }
-        Shape::Exception(exception) => {
-            for text in [exception.type_name, exception.message]
-                .into_iter()
-                .chain(exception.fingerprint)
-                .chain(exception.stack_text)
-            {
-                bytes = bytes.saturating_add(text.len());
-            }
-        }
+        Shape::Exception(exception) => bytes = bytes.saturating_add(room_for_exception(exception)),
         Shape::Capture | Shape::Identify | Shape::Person => {}
     }
     Ok(bytes)
@@ -449,7 +443,10 @@ fn is_reserved(event: &Event<'_>, name: &str) -> bool {
         }
         key::GEOIP_DISABLE => extras.disable_geoip.is_some(),
         key::GROUP_TYPE | key::GROUP_KEY | key::GROUP_SET => matches!(event.shape, Shape::Group { .. }),
-        _ => name.starts_with(key::EXCEPTION) && matches!(event.shape, Shape::Exception(_)),
+        _ => {
+            matches!(event.shape, Shape::Exception(_))
+                && (name.starts_with(key::EXCEPTION) || name == key::DEBUG_IMAGES)
+        }
     }
 }
 
@@ -551,33 +548,7 @@ fn write_rare<O: Out>(event: &Event<'_>, out: &mut O) -> Result<(), CaptureError
     Ok(())
 }
 
-fn write_exception<O: Out>(out: &mut O, exception: &Exception<'_>) {
-    if let Some(level) = exception.level {
-        write_key(out, key::EXCEPTION_LEVEL);
-        out.string(level.as_str());
-    }
-    write_key(out, key::EXCEPTION_LIST);
-    out.bytes(b"[{\"type\":");
-    out.string(if exception.type_name.is_empty() { "Error" } else { exception.type_name });
-    out.bytes(b",\"value\":");
-    out.string(exception.message);
-    out.bytes(b",\"mechanism\":{\"type\":\"generic\"");
-    // What is not known is absent: the server reads `null` and `false` as statements.
-    if let Some(handled) = exception.handled {
-        out.bytes(if handled { b",\"handled\":true" } else { b",\"handled\":false" });
-    }
-    out.bytes(b",\"exception_id\":0}}]");
-    if let Some(fingerprint) = exception.fingerprint {
-        write_key(out, key::EXCEPTION_FINGERPRINT);
-        out.string(fingerprint);
-    }
-    if let Some(text) = exception.stack_text {
-        write_key(out, key::EXCEPTION_STACK_TEXT);
-        out.string(text);
-    }
-}
-
-fn write_key<O: Out>(out: &mut O, name: &str) {
+pub(super) fn write_key<O: Out>(out: &mut O, name: &str) {
     out.bytes(b",");
     out.string(name);
     out.bytes(b":");

@@ -5,6 +5,7 @@
 pub mod batch;
 pub(crate) mod escape;
 pub(crate) mod event;
+pub(crate) mod exception;
 pub mod timestamp;
 pub(crate) mod writer;
 
@@ -64,6 +65,14 @@ pub mod key {
     pub const EXCEPTION_FINGERPRINT: &str = "$exception_fingerprint";
     /// Stack as text, for people to read; the server does not parse it.
     pub const EXCEPTION_STACK_TEXT: &str = "$exception_stack_trace_raw";
+    /// Source file that a panic came from.
+    pub const EXCEPTION_PANIC_FILE: &str = "$exception_panic_file";
+    /// Line of it, from 1.
+    pub const EXCEPTION_PANIC_LINE: &str = "$exception_panic_line";
+    /// Column of it, from 1.
+    pub const EXCEPTION_PANIC_COLUMN: &str = "$exception_panic_column";
+    /// Name of the thread it happened on. PostHog has no field for it and shows it as any other property.
+    pub const EXCEPTION_THREAD_NAME: &str = "$exception_thread_name";
     /// Images that stack frames refer to.
     pub const DEBUG_IMAGES: &str = "$debug_images";
 }

@@ -21,6 +21,10 @@ use cell::TryCell;
 /// Rings a client has. More threads than this may capture at the same moment only if some of them are refused.
 pub(crate) const LANES: usize = 8;
 
+/// The lanes and the crash lane behind them, which only panic hooks enter: a queue that is full of other events, or a
+/// thread that died inside a lane, does not keep the news of it out.
+pub(crate) const RINGS: usize = LANES + 1;
+
 /// How often a thread looks at all lanes before it gives up. Whoever is inside one is done within some tens of
 /// nanoseconds, unless it was descheduled there; so a second look helps, and a tenth would be waiting.
 const ROUNDS: usize = 2;
@@ -32,8 +36,9 @@ thread_local! {
 
 /// The producing ends of a client's rings.
 pub(crate) struct Lanes {
-    lanes: [TryCell<State>; LANES],
-    gauges: [Held<Gauge<'static>>; LANES],
+    /// The crash lane is the last.
+    lanes: [TryCell<State>; RINGS],
+    gauges: [Held<Gauge<'static>>; RINGS],
     common: SharedCommon,
 }
 
@@ -48,12 +53,12 @@ struct State {
 impl Lanes {
     /// Lanes over the producing ends given; returns them and the consuming ends.
     pub(crate) fn new(
-        ends: [Ends; LANES],
-        seeds: [[u64; 2]; LANES],
+        ends: [Ends; RINGS],
+        seeds: [[u64; 2]; RINGS],
         events_max: usize,
         event_bytes_max: usize,
         common: OwnedCommon,
-    ) -> Option<(Self, Held<[quillet_core::Consumer<'static>; LANES]>)> {
+    ) -> Option<(Self, Held<[quillet_core::Consumer<'static>; RINGS]>)> {
         let common = Arc::new(common);
         let (mut lanes, mut gauges, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
         for (ends, seed) in ends.into_iter().zip(seeds) {
@@ -68,7 +73,7 @@ impl Lanes {
             gauges: gauges.try_into().ok()?,
             common: SharedCommon { edition: AtomicU64::new(0), editions: Mutex::new(vec![common]) },
         };
-        Some((lanes, Held::join::<LANES>(consumers.try_into().ok()?)?))
+        Some((lanes, Held::join::<RINGS>(consumers.try_into().ok()?)?))
     }
 
     /// Captures an event in the first free lane, beginning with the one this thread used last.
@@ -79,6 +84,13 @@ impl Lanes {
             return state.capture(event, now, &self.common);
         }
         self.capture_elsewhere(home, event, now)
+    }
+
+    /// Captures the news of a panic: in the crash lane, or if somebody is in there in any other, and looks at each once.
+    /// Runs no code of a caller's, provided the event holds none.
+    pub(crate) fn capture_crash(&self, event: &Event<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
+        let free = self.lanes.iter().rev().find_map(TryCell::try_enter);
+        free.ok_or(CaptureError::Busy)?.capture(event, now, &self.common)
     }
 
     /// Frames committed and released so far, over all lanes: `(committed, released)`.

@@ -1,0 +1,5 @@
+//! The program, with panics that unwind.
+
+fn main() {
+    quillet_crash::main();
+}

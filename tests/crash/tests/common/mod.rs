@@ -1,0 +1,93 @@
+//! Runs the crasher and collects what is left of it.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails should stop")]
+
+use quillet_support::Sink;
+use quillet_support::sink::Event;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// For things that take milliseconds on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How the crasher ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ended {
+    /// The number printed behind `name` and a dot; the last one.
+    #[track_caller]
+    pub fn number(&self, name: &str) -> u64 {
+        let line = |line: &str| line.strip_prefix(name)?.strip_prefix('.')?.parse().ok();
+        self.out.lines().rev().find_map(line).unwrap_or_else(|| panic!("no {name} in {self:?}"))
+    }
+}
+
+/// Runs `program` with these words and waits for its end, for as long as [`PATIENCE`] lasts.
+#[track_caller]
+pub fn run(program: &Path, sink: &Sink, dir: Option<&Path>, words: &[&str]) -> Ended {
+    let mut command = Command::new(program);
+    command
+        .args(words)
+        .env("CRASHER_HOST", sink.host())
+        .env("CRASHER_RELEASE", "1.2.3")
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(dir) = dir {
+        command.env("CRASHER_DIR", dir);
+    }
+    let mut child = command.spawn().unwrap();
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    // Read while it runs: nobody may wait for a full pipe.
+    let out = std::thread::spawn(move || read(&mut stdout));
+    let err = std::thread::spawn(move || read(&mut stderr));
+    let status = wait(&mut child, words);
+    Ended { status, out: out.join().unwrap(), err: err.join().unwrap() }
+}
+
+/// The crasher with unwinding panics.
+#[track_caller]
+pub fn crash(sink: &Sink, words: &[&str]) -> Ended {
+    run(Path::new(env!("CARGO_BIN_EXE_crasher")), sink, None, words)
+}
+
+/// The `$exception` events that arrived.
+pub fn exceptions(sink: &Sink) -> Vec<Arc<Event>> {
+    sink.stored().into_iter().filter(|event| event.name() == "$exception").collect()
+}
+
+/// The message of the first entry.
+pub fn message(event: &Event) -> &str {
+    event.property("$exception_list")[0]["value"].as_str().unwrap()
+}
+
+fn wait(child: &mut Child, words: &[&str]) -> ExitStatus {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if started.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the crasher did not end: {words:?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn read(from: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = from.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
