@@ -24,6 +24,7 @@
 
 pub mod alloc;
 pub mod clock;
+pub mod reference;
 pub mod sink;
 
 pub use alloc::CountingAllocator;

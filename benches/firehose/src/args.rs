@@ -1,0 +1,198 @@
+//! The command line.
+//!
+//! In: arguments. Out: a [`Command`]. Options of the client that are not given keep the client's own defaults.
+
+use std::ffi::OsString;
+
+use lexopt::prelude::*;
+use quillet_support::sink::Count;
+
+pub(crate) const HELP: &str = "\
+firehose: sends events at a rate and says what became of them
+
+  cargo run --release -p firehose -- [options]
+
+How much
+  --rate R           events a second over all threads; 0 is as fast as they can be made (default 10000)
+  --threads T        capturing threads (default 1)
+  --seconds S        for how long (default 10)
+  --pace burst|spin  how a thread waits: sleeps a millisecond and catches up, or spins until each event is due, which
+                     spends its core but keeps it warm (default burst)
+  --sample N         takes the time of every Nth capture (default 1; 16 above 1 M/s)
+  --search           looks for the highest rate without loss, in runs of --seconds; --rate is where it begins
+  --lossless         fails if an event was lost
+
+Where to
+  --host URL         a PostHog server; without it, a sink of its own in another process
+  --api-key KEY      the project's key (default phc_firehose)
+
+The client's options, with its own defaults
+  --batch N          events in a request at most
+  --batch-bytes N    bytes in a request at most
+  --queue N          events queued at most
+  --queue-bytes N    bytes of a lane
+  --flush-at N       events that make a request due
+  --large            short for --queue 4000000 --queue-bytes 67108864 --batch 100000
+  --gzip             compressed requests
+";
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    /// Be the sink of another firehose.
+    Sink(Count),
+    Run(Args),
+}
+
+/// How a thread waits for its next event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    Burst,
+    Spin,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Args {
+    /// Events a second over all threads; 0 for no limit.
+    pub(crate) rate: u64,
+    pub(crate) threads: usize,
+    pub(crate) seconds: f64,
+    pub(crate) pace: Pace,
+    pub(crate) sample: Option<u64>,
+    pub(crate) search: bool,
+    pub(crate) lossless: bool,
+    pub(crate) host: Option<String>,
+    pub(crate) api_key: String,
+    pub(crate) batch: Option<usize>,
+    pub(crate) batch_bytes: Option<usize>,
+    pub(crate) queue: Option<usize>,
+    pub(crate) queue_bytes: Option<usize>,
+    pub(crate) flush_at: Option<usize>,
+    pub(crate) gzip: bool,
+}
+
+impl Args {
+    /// Of how many captures one has its time taken.
+    pub(crate) fn sample(&self) -> u64 {
+        let by_rate = if (1..=1_000_000).contains(&self.rate) { 1 } else { 16 };
+        self.sample.unwrap_or(by_rate).max(1)
+    }
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            rate: 10_000,
+            threads: 1,
+            seconds: 10.0,
+            pace: Pace::Burst,
+            sample: None,
+            search: false,
+            lossless: false,
+            host: None,
+            api_key: "phc_firehose".to_owned(),
+            batch: None,
+            batch_bytes: None,
+            queue: None,
+            queue_bytes: None,
+            flush_at: None,
+            gzip: false,
+        }
+    }
+}
+
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_iter(arguments);
+    let mut args = Args::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("sink") => return Ok(Command::Sink(Count::Lines)),
+            Long("sink-of-packed") => return Ok(Command::Sink(Count::Nothing)),
+            Long("rate") => args.rate = parser.value()?.parse_with(number)?,
+            Long("threads") => args.threads = parser.value()?.parse::<usize>()?.max(1),
+            Long("seconds") => args.seconds = parser.value()?.parse::<f64>()?.clamp(0.01, 86_400.0),
+            Long("pace") => {
+                args.pace = parser.value()?.parse_with(|word| match word {
+                    "burst" => Ok(Pace::Burst),
+                    "spin" => Ok(Pace::Spin),
+                    _ => Err("burst or spin"),
+                })?;
+            }
+            Long("sample") => args.sample = Some(parser.value()?.parse_with(number)?),
+            Long("search") => args.search = true,
+            Long("lossless") => args.lossless = true,
+            Long("host") => args.host = Some(parser.value()?.string()?),
+            Long("api-key") => args.api_key = parser.value()?.string()?,
+            Long("batch") => args.batch = Some(size(&mut parser)?),
+            Long("batch-bytes") => args.batch_bytes = Some(size(&mut parser)?),
+            Long("queue") => args.queue = Some(size(&mut parser)?),
+            Long("queue-bytes") => args.queue_bytes = Some(size(&mut parser)?),
+            Long("flush-at") => args.flush_at = Some(size(&mut parser)?),
+            Long("large") => {
+                args.queue = Some(4_000_000);
+                args.queue_bytes = Some(64 << 20);
+                args.batch = Some(100_000);
+            }
+            Long("gzip") => args.gzip = true,
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Command::Run(args))
+}
+
+fn size(parser: &mut lexopt::Parser) -> Result<usize, lexopt::Error> {
+    let number = parser.value()?.parse_with(number)?;
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// A number, with `_` for the eye and `k` or `M` behind it if one likes.
+fn number(text: &str) -> Result<u64, String> {
+    let text = text.replace('_', "");
+    let (digits, unit) = match text.strip_suffix('k') {
+        Some(digits) => (digits, 1e3),
+        None => text.strip_suffix('M').map_or((text.as_str(), 1.0), |digits| (digits, 1e6)),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if (0.0..=1e15).contains(&number) { Ok((number * unit) as u64) } else { Err(format!("{text:?} is out of bounds")) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails should stop")]
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, lexopt::Error> {
+        parse(["firehose"].into_iter().chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    #[test]
+    fn options_are_read_as_the_help_says() {
+        let Command::Run(args) = parsed("--rate 1.5M --threads 2 --batch 3_000 --pace spin --gzip").unwrap() else {
+            panic!("not a run")
+        };
+        assert_eq!((args.rate, args.threads, args.batch, args.gzip), (1_500_000, 2, Some(3_000), true));
+        assert_eq!((args.pace, args.sample(), args.queue), (Pace::Spin, 16, None));
+        assert!(matches!(parsed("--sink").unwrap(), Command::Sink(Count::Lines)));
+    }
+
+    #[test]
+    fn what_is_not_an_option_is_an_error() {
+        for line in ["--rate fast", "--rate -1", "--rates 1", "--pace slow", "--batch", "now"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_option() {
+        for option in HELP.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2) {
+            let option = option.trim_end_matches([';', ',', '.']);
+            let flag = parsed(option);
+            let with_value = parsed(&format!("{option} 1"));
+            let with_word = parsed(&format!("{option} spin"));
+            assert!(flag.is_ok() || with_value.is_ok() || with_word.is_ok(), "{option}");
+        }
+    }
+}
