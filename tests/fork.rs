@@ -5,7 +5,7 @@
 
 #![cfg(unix)]
 #![allow(unsafe_code, reason = "fork, waitpid and _exit")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails should stop")]
 
 mod common;
 
