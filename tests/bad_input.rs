@@ -16,7 +16,7 @@ use quillet::{
 use quillet_support::Sink;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::panic::panic_any;
+use std::panic::{catch_unwind, panic_any};
 
 type Make = fn(&Client) -> Captured;
 
@@ -175,6 +175,15 @@ fn every_reason_is_met_and_counted() {
     meet(&client, CaptureError::DroppedByHook);
     let client = memory().before_send(|_| panic_any("in a hook")).build().unwrap();
     meet(&client, CaptureError::HookPanicked);
+
+    // More panics in a minute than are reported.
+    let client = memory().build().unwrap();
+    assert!(client.install_panic_hook());
+    for _ in 0..21 {
+        assert!(catch_unwind(|| panic_any("again and again")).is_err());
+    }
+    assert!(client.stats().refused_for(CaptureError::RateLimited) >= 1);
+    met.push(CaptureError::RateLimited);
 
     // Busy: every lane is in use, here by captures inside of captures. A value that captures while it is written holds
     // one lane after the other.
