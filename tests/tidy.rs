@@ -27,6 +27,8 @@ const UNSAFE_FILES: &[&str] = &[
     "std-adapter/src/fork.rs",
     "std-adapter/src/crash/stack.rs",
     "std-adapter/src/lanes/cell.rs",
+    "std-adapter/src/spool/map.rs",
+    "std-adapter/src/spool/platform.rs",
     "std-adapter/src/sys.rs",
 ];
 
@@ -35,8 +37,14 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("ureq::", &["std-adapter/src/transport/"], "the HTTP library can be replaced by replacing one file"),
     (
         "libc::",
-        &["std-adapter/src/sys.rs", "std-adapter/src/fork.rs", "std-adapter/src/crash/"],
-        "calls of the operating system are listed in one place",
+        &[
+            "std-adapter/src/sys.rs",
+            "std-adapter/src/fork.rs",
+            "std-adapter/src/crash/",
+            "std-adapter/src/spool/map.rs",
+            "std-adapter/src/spool/platform.rs",
+        ],
+        "calls of the operating system are listed in few places",
     ),
     (
         "Instant::now",

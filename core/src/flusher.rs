@@ -393,6 +393,11 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
         self.batcher.pending()
     }
 
+    /// Whether the last requests failed, or delivery rests: nothing that can be sent elsewhere should be sent now either.
+    pub fn is_failing(&self) -> bool {
+        self.paused_until.is_some() || self.backoff.failures() > 0
+    }
+
     /// Whether nothing is pending and no outcome is awaited.
     pub fn is_idle(&self) -> bool {
         !self.on_wire && self.pending() == 0

@@ -83,6 +83,7 @@ mod crash;
 mod event;
 mod exception;
 mod flusher;
+mod frame;
 pub mod limits;
 mod property;
 mod raw;
@@ -121,7 +122,11 @@ pub use wire::event::Encoded;
 pub use wire::timestamp::Timestamp;
 
 pub use capture::Lane;
-pub use ring::{Consumer, Gauge, Grant, GrantError, Position, Producer, Read, Ring, RingError, StaticRing};
+pub use frame::is_frame;
+pub use ring::{
+    Checkpoint, Consumer, Gauge, Grant, GrantError, Position, Producer, Read, Recovered, Ring, RingError, StaticRing,
+    Trust, crc32c,
+};
 pub use stats::{CaptureError, Counters, DropReason, Stats};
 
 pub use crash::{CRASH_RECORD_BYTES, CrashRecord, CrashWriter};

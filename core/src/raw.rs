@@ -154,10 +154,10 @@ enum Expect {
 }
 
 /// One pass over a text. Invariant: `depth <= depth_seen <= DEPTH_MAX`.
-struct Validator<'t> {
+pub(crate) struct Validator<'t> {
     text: &'t [u8],
     /// The next byte to read; after an error, the byte at fault.
-    at: usize,
+    pub(crate) at: usize,
     /// Whitespace bytes between tokens so far.
     whitespace: usize,
     depth: usize,
@@ -167,17 +167,22 @@ struct Validator<'t> {
 }
 
 impl<'t> Validator<'t> {
-    const fn new(text: &'t [u8]) -> Self {
+    pub(crate) const fn new(text: &'t [u8]) -> Self {
         Self { text, at: 0, whitespace: 0, depth: 0, depth_seen: 0, levels: 0 }
     }
 
     fn run(&mut self) -> Result<(), RawJsonErrorKind> {
+        self.value()?;
+        self.skip_whitespace();
+        if self.peek().is_none() { Ok(()) } else { Err(RawJsonErrorKind::UnexpectedByte) }
+    }
+
+    /// One whole value, and nothing behind it.
+    pub(crate) fn value(&mut self) -> Result<(), RawJsonErrorKind> {
         let mut expect = Expect::Value;
-        loop {
+        while !matches!(expect, Expect::Nothing) {
             self.skip_whitespace();
-            let Some(byte) = self.peek() else {
-                return if matches!(expect, Expect::Nothing) { Ok(()) } else { Err(RawJsonErrorKind::Incomplete) };
-            };
+            let byte = self.peek().ok_or(RawJsonErrorKind::Incomplete)?;
             expect = match (expect, byte) {
                 (Expect::Value | Expect::ValueOrEnd, b'[') => self.open(false)?,
                 (Expect::Value | Expect::ValueOrEnd, b'{') => self.open(true)?,
@@ -201,6 +206,7 @@ impl<'t> Validator<'t> {
                 _ => return Err(RawJsonErrorKind::UnexpectedByte),
             };
         }
+        Ok(())
     }
 
     fn open(&mut self, object: bool) -> Result<Expect, RawJsonErrorKind> {
@@ -241,12 +247,12 @@ impl<'t> Validator<'t> {
         }
     }
 
-    fn literal(&mut self, literal: &[u8]) -> Result<(), RawJsonErrorKind> {
+    pub(crate) fn literal(&mut self, literal: &[u8]) -> Result<(), RawJsonErrorKind> {
         literal.iter().try_for_each(|&byte| self.require(byte))
     }
 
     /// From the opening quote to behind the closing one.
-    fn string(&mut self) -> Result<(), RawJsonErrorKind> {
+    pub(crate) fn string(&mut self) -> Result<(), RawJsonErrorKind> {
         self.require(b'"')?;
         loop {
             match self.peek().ok_or(RawJsonErrorKind::Incomplete)? {
@@ -347,7 +353,7 @@ impl<'t> Validator<'t> {
         if self.at == start { self.unexpected() } else { Ok(()) }
     }
 
-    fn require(&mut self, byte: u8) -> Result<(), RawJsonErrorKind> {
+    pub(crate) fn require(&mut self, byte: u8) -> Result<(), RawJsonErrorKind> {
         if self.peek() != Some(byte) {
             return self.unexpected();
         }
@@ -366,7 +372,7 @@ impl<'t> Validator<'t> {
         }
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 }

@@ -154,11 +154,25 @@ pub enum DropReason {
     Overflow,
     /// The caller asked for it; see [`Flusher::discard`](crate::Flusher::discard).
     Discarded,
+    /// The spool's quota was used up, and newer events needed its room.
+    SpoolFull,
+    /// Found in a spool after it had waited there for longer than is allowed.
+    Expired,
+    /// Found in a spool, and no event any more: the disk, a power cut or somebody else has changed it.
+    Damaged,
 }
 
 impl DropReason {
     /// Every reason, each at its [`index`](Self::index).
-    pub const ALL: [Self; 4] = [Self::RetriesExhausted, Self::Shutdown, Self::Overflow, Self::Discarded];
+    pub const ALL: [Self; 7] = [
+        Self::RetriesExhausted,
+        Self::Shutdown,
+        Self::Overflow,
+        Self::Discarded,
+        Self::SpoolFull,
+        Self::Expired,
+        Self::Damaged,
+    ];
 
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -175,6 +189,9 @@ impl DropReason {
             Self::Shutdown => "shutdown",
             Self::Overflow => "overflow",
             Self::Discarded => "discarded",
+            Self::SpoolFull => "spool_full",
+            Self::Expired => "expired",
+            Self::Damaged => "damaged",
         }
     }
 }

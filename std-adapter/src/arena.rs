@@ -1,8 +1,9 @@
 //! The bytes that the lanes' rings live in, and who keeps them alive.
 //!
-//! In: a size. Out: rings over memory that is freed when the last [`Held`] end of them is gone. The memory is asked for
-//! once, when a client is built, and comes zeroed from the system without having been touched: a lane that no thread ever
-//! enters costs address space, not memory.
+//! In: a size, or a mapped file. Out: rings over memory that is given back when the last [`Held`] end of them is gone. The
+//! memory is asked for once, when a client is built. From the heap it comes zeroed and untouched: a lane that no thread
+//! ever enters costs address space, not memory. A mapped file is all there from the beginning, so that no capture waits
+//! for a page of it.
 
 #![allow(unsafe_code, reason = "an allocation lent to rings of lifetime 'static, kept alive beside each of their ends")]
 
@@ -11,15 +12,19 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use quillet_core::{Consumer, Gauge, Producer, Ring};
+use quillet_core::{Consumer, Gauge, Producer, Recovered, Ring, RingError, Trust};
+
+use crate::spool::Mapping;
 
 /// Pages begin at multiples of this; so do lanes, so that none shares a page or a cache line with its neighbour.
 const PAGE_BYTES: usize = 4096;
 
-/// One allocation. Freed on drop.
-struct Memory {
-    start: NonNull<u8>,
-    layout: Layout,
+/// What keeps the bytes.
+enum Memory {
+    /// One allocation. Freed on drop.
+    Heap { start: NonNull<u8>, layout: Layout },
+    /// A file that outlives the process. Only ever dropped.
+    Mapped { _mapping: Arc<Mapping> },
 }
 
 // SAFETY: the memory is plain bytes; every access to it goes through the rings' ends, which are `Send` and each used by one
@@ -28,10 +33,28 @@ unsafe impl Send for Memory {}
 // SAFETY: nothing can be done with a shared `Memory` but drop it.
 unsafe impl Sync for Memory {}
 
+impl Memory {
+    /// `bytes` zeroed bytes from the heap, and where the first page in them begins. A page more is asked for than needed.
+    ///
+    /// NB: asked for with a small alignment. For a large one the standard library zeroes the memory itself and so touches
+    /// every page (measured: 2,050 resident pages of 8 MiB instead of one).
+    fn heap(bytes: usize) -> Option<(Self, NonNull<u8>)> {
+        let layout = Layout::from_size_align(bytes.checked_add(PAGE_BYTES)?, align_of::<u64>()).ok()?;
+        // SAFETY: the layout's size is not zero.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let memory = Self::Heap { start, layout };
+        let skip = start.addr().get().checked_next_multiple_of(PAGE_BYTES)? - start.addr().get();
+        // SAFETY: less than the page that was added.
+        Some((memory, unsafe { start.add(skip) }))
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `lanes` with this layout, and the last `Arc` is gone, so no ring over it is left.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        if let Self::Heap { start, layout } = self {
+            // SAFETY: allocated in `heap` with this layout, and the last `Arc` is gone, so no ring over it is left.
+            unsafe { dealloc(start.as_ptr(), *layout) };
+        }
     }
 }
 
@@ -69,41 +92,77 @@ impl<T> DerefMut for Held<T> {
     }
 }
 
-/// The ends of one lane's ring.
+/// The ends of one ring.
 pub(crate) struct Ends {
     pub(crate) producer: Held<Producer<'static>>,
     pub(crate) consumer: Held<Consumer<'static>>,
     pub(crate) gauge: Held<Gauge<'static>>,
 }
 
+impl Ends {
+    /// Formats an empty ring in the `bytes` bytes at `start`.
+    ///
+    /// # Safety
+    ///
+    /// They are initialised, kept by `memory`, and lent here and nowhere else.
+    unsafe fn format(memory: &Arc<Memory>, start: NonNull<u8>, bytes: usize) -> Option<Self> {
+        // SAFETY: the caller's promise. The lifetime 'static is one that `Held` keeps: each end of the ring sits beside a
+        // share of the memory and is dropped before it.
+        let bytes: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) };
+        Some(Self::of(memory, Ring::format(bytes).ok()?))
+    }
+
+    fn of(memory: &Arc<Memory>, ring: Ring<'static>) -> Self {
+        let (producer, consumer) = ring.split();
+        let gauge = producer.gauge();
+        Self {
+            producer: Held { user: producer, memory: Arc::clone(memory) },
+            consumer: Held { user: consumer, memory: Arc::clone(memory) },
+            gauge: Held { user: gauge, memory: Arc::clone(memory) },
+        }
+    }
+}
+
 /// Rings of `capacity` bytes each for `N` lanes, in one allocation. `None` if the system has no memory for them.
 pub(crate) fn lanes<const N: usize>(capacity: usize) -> Option<[Ends; N]> {
     let lane = Ring::bytes_for(capacity).checked_next_multiple_of(PAGE_BYTES)?;
-    // NB: asked for with a small alignment and a page to spare. For a large one the standard library zeroes the memory
-    // itself and so touches every page (measured: 2,050 resident pages of 8 MiB instead of one).
-    let bytes = lane.checked_mul(N)?.checked_add(PAGE_BYTES)?;
-    let layout = Layout::from_size_align(bytes, align_of::<u64>()).ok()?;
-    // SAFETY: the layout's size is not zero.
-    let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-    let memory = Arc::new(Memory { start, layout });
-    let first = start.addr().get().checked_next_multiple_of(PAGE_BYTES)? - start.addr().get();
+    let (memory, first) = Memory::heap(lane.checked_mul(N)?)?;
+    let memory = Arc::new(memory);
     let mut ends = Vec::with_capacity(N);
     for at in 0..N {
-        // SAFETY: lane `at` is `lane` bytes at `first + at * lane`; `first` is less than the page added to `N * lane` bytes
-        // when the memory was allocated. It is zeroed, so initialised, and lent here and nowhere else. The lifetime 'static
-        // is a promise kept by `Held`: each end of the ring sits beside a share of the memory and is dropped before it.
-        let bytes: &'static mut [u8] =
-            unsafe { std::slice::from_raw_parts_mut(memory.start.as_ptr().add(first + at * lane), lane) };
-        let (producer, consumer) = Ring::format(bytes).ok()?.split();
-        let gauge = producer.gauge();
-        let lane_ends = Ends {
-            producer: Held { user: producer, memory: Arc::clone(&memory) },
-            consumer: Held { user: consumer, memory: Arc::clone(&memory) },
-            gauge: Held { user: gauge, memory: Arc::clone(&memory) },
-        };
-        ends.push(lane_ends);
+        // SAFETY: lane `at` is `lane` bytes of the `N * lane` that were allocated, zeroed and so initialised; no other turn
+        // of the loop lends them.
+        ends.push(unsafe { Ends::format(&memory, first.add(at * lane), lane) }?);
     }
     ends.try_into().ok()
+}
+
+/// Rings for `N` lanes in a mapped file. `None` if it was made for fewer.
+pub(crate) fn mapped_lanes<const N: usize>(mapping: &Arc<Mapping>) -> Option<[Ends; N]> {
+    let memory = Arc::new(Memory::Mapped { _mapping: Arc::clone(mapping) });
+    let mut ends = Vec::with_capacity(N);
+    for at in 0..N {
+        // SAFETY: `take_lane` gives each lane's bytes out once, all of them mapped, and so initialised, while `memory` is.
+        let (start, bytes) = mapping.take_lane(at)?;
+        ends.push(unsafe { Ends::format(&memory, start, bytes) }?);
+    }
+    ends.try_into().ok()
+}
+
+/// A ring in a copy of memory that outlived its process: `fill` writes the copy of `bytes` bytes. What is in it that is no
+/// event is gone afterwards; the positions are those of the original.
+pub(crate) fn adopt<E: From<RingError>>(
+    bytes: usize,
+    trust: Trust<'_>,
+    fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+) -> Result<(Ends, Recovered), E> {
+    let (memory, first) = Memory::heap(bytes).ok_or(RingError::TooSmall)?;
+    let memory = Arc::new(memory);
+    // SAFETY: `bytes` bytes behind `first` were allocated above, zeroed, and are lent here only; for 'static see `format`.
+    let copy: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), bytes) };
+    fill(copy)?;
+    let (ring, recovered) = Ring::recover(copy, trust)?;
+    Ok((Ends::of(&memory, ring), recovered))
 }
 
 #[cfg(test)]

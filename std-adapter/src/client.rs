@@ -14,6 +14,7 @@ use crate::error::{BuildError, FlushError, ImmediateError};
 use crate::hooks::OwnedValue;
 use crate::inner::Inner;
 use crate::shared::{GATE_CLOSED, GATE_OFF};
+use crate::spool::Durability;
 
 /// A PostHog client.
 ///
@@ -239,6 +240,12 @@ impl Client {
     /// Counters over the client's life. They obey [`Stats::is_conserved`] at any moment.
     pub fn stats(&self) -> Stats {
         self.current().map_or_else(Stats::default, |inner| inner.shared.stats())
+    }
+
+    /// What accepted events survive: what was reached, which may be less than what was asked for.
+    pub fn durability(&self) -> Durability {
+        let current = self.inner.as_ref().and_then(|inner| inner.current());
+        current.map_or(Durability::Memory, |inner| inner.shared.durability)
     }
 
     /// Makes at most one request: for a client built [`without_thread`](ClientBuilder::without_thread), whose owner calls

@@ -19,6 +19,7 @@ use crate::draft::Draft;
 use crate::error::BuildError;
 use crate::hooks::{Delivery, HookVerdict, Hooks, OwnedValue, RequestReport};
 use crate::host::{Endpoint, check_key};
+use crate::spool::SpoolOptions;
 #[cfg(any(feature = "rustls-no-provider", feature = "native-tls"))]
 use crate::transport::http::TlsOptions;
 use crate::transport::http::{HttpOptions, HttpTransport, ProxyChoice, check_header};
@@ -115,6 +116,7 @@ pub struct ClientBuilder {
     gzip: bool,
     thread: bool,
     pub(crate) crash: CrashOptions,
+    pub(crate) spool: SpoolOptions,
 }
 
 impl ClientBuilder {
@@ -148,6 +150,7 @@ impl ClientBuilder {
             gzip: false,
             thread: true,
             crash: CrashOptions::default(),
+            spool: SpoolOptions::default(),
         }
     }
 
@@ -497,6 +500,8 @@ impl ClientBuilder {
             hooks: Arc::new(self.hooks),
             thread: self.thread,
             crash: self.crash,
+            url: Endpoint::parse(&self.host).map_err(BuildError::Host)?.batch_url(),
+            spool: self.spool,
         })
     }
 
@@ -570,6 +575,10 @@ pub(crate) struct Config {
     pub(crate) thread: bool,
     /// What is done at a crash.
     pub(crate) crash: CrashOptions,
+    /// Where events go, as far as this client knows: names the spool.
+    pub(crate) url: String,
+    /// Whether and how the queue outlives the process.
+    pub(crate) spool: SpoolOptions,
 }
 
 impl fmt::Debug for ApiKey {

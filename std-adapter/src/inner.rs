@@ -10,9 +10,9 @@ use std::thread;
 
 use quillet_core::limits::EVENT_BYTES_MAX;
 use quillet_core::wire::key;
-use quillet_core::{CaptureError, Clock, DropReason, Envelope, Flusher, Instant, Policy, Property};
+use quillet_core::{CaptureError, Clock, DropReason, Envelope, Exhausted, Flusher, Instant, Policy, Property};
 
-use crate::arena;
+use crate::arena::{self, Ends};
 use crate::client::{Poll, ShutdownReport};
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -23,12 +23,16 @@ use crate::hooks::OwnedValue;
 use crate::host::KeyProblem;
 use crate::inside::{ClientId, Inside};
 use crate::lanes::{Lanes, OwnedCommon, RINGS};
-use crate::log::Log;
+use crate::log::{Log, Topic};
 use crate::observers::Observers;
 use crate::shared::{GATE_CLOSED, GATE_HOOKS, GATE_OFF, GATES_OPEN, Shared};
+use crate::spool::{Durability, Sending, Spool};
 use crate::sys::{self, WallClock};
 use crate::transport::Sender;
 use crate::worker::{Control, Step, Worker};
+
+/// With a spool, what could not be delivered stays, and is tried again this much later.
+const KEEP: Exhausted = Exhausted::Keep(Duration::from_secs(15));
 
 /// How long a discard waits for a request that is being broken off.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -68,7 +72,8 @@ impl Inner {
         }
         let common = render(&defaults, &config.super_properties)
             .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
-        let ends = arena::lanes::<RINGS>(config.queue_bytes).ok_or(BuildError::OutOfMemory)?;
+        let log = Log::new(config.enable_logging);
+        let (mut spool, ends) = queue(&config, api_key, &log)?;
         let seeds = sys::entropy::<RINGS>().ok_or(BuildError::Entropy)?;
         let [flusher_seed] = sys::entropy::<1>().ok_or(BuildError::Entropy)?;
         let (lanes, consumers) =
@@ -77,7 +82,13 @@ impl Inner {
         let (policy, client) = (config.policy, ClientId::new());
         let gates = if config.hooks.before_send.is_empty() { GATES_OPEN } else { GATES_OPEN | GATE_HOOKS };
         let flusher_envelope = envelope.clone();
-        let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, policy, flusher_seed));
+        let durability = spool.as_ref().map_or(Durability::Memory, Spool::durability);
+        let kept = Policy { exhausted: KEEP, ..policy };
+        let live = if durability == Durability::Memory { policy } else { kept };
+        let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, live, flusher_seed));
+        let recovery = spool
+            .as_mut()
+            .map(|spool| (spool.recovery(), Sending { envelope: envelope.clone(), policy: kept, seed: flusher_seed }));
         let shared = Arc::new(Shared {
             lanes,
             gates: WipedByte::new(gates).ok_or(BuildError::OutOfMemory)?,
@@ -94,10 +105,10 @@ impl Inner {
             flush_at: policy.flush_at as u64,
             flush_interval: policy.flush_interval,
             crash: Crash::new(config.crash.clone()),
+            durability,
         });
-        let observers =
-            Arc::new(Observers { client, hooks: Arc::clone(&config.hooks), log: Log::new(config.enable_logging) });
-        let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers));
+        let observers = Arc::new(Observers { client, hooks: Arc::clone(&config.hooks), log });
+        let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers), recovery);
         let pump = if config.thread {
             let thread = thread::Builder::new()
                 .name("quillet".to_owned())
@@ -217,7 +228,7 @@ impl Inner {
         }
         let stats = self.shared.stats();
         let given_up = stats.dropped_for(DropReason::Shutdown) + stats.dropped_for(DropReason::Discarded);
-        ShutdownReport { is_complete: given_up == 0 && stats.pending == 0, stats }
+        ShutdownReport { is_complete: given_up == 0 && stats.pending == 0 && stats.spooled == 0, stats }
     }
 
     pub(crate) fn discard(&self) {
@@ -236,9 +247,10 @@ impl Inner {
         let mut control = self.shared.control();
         if !control.finished && control.abandoned.is_none() {
             let pending = self.shared.lanes.pending();
-            control.abandoned = Some((pending, reason));
+            let is_kept = reason == DropReason::Shutdown && self.shared.durability != Durability::Memory;
+            let dropped = control.abandon(pending, is_kept, reason);
             if let Some(counter) = control.counters.dropped.get_mut(reason.index()) {
-                *counter = counter.wrapping_add(pending);
+                *counter = counter.wrapping_add(dropped);
             }
             control.close_flushes();
             self.shared.changed.notify_all();
@@ -307,6 +319,36 @@ impl Drop for Inner {
             return;
         }
         self.shutdown(self.shutdown_timeout);
+    }
+}
+
+/// The memory of the lanes: a file in the spool, if one is wanted and can be had.
+fn queue(config: &Config, api_key: &str, log: &Log) -> Result<(Option<Spool>, [Ends; RINGS]), BuildError> {
+    let heap = || arena::lanes::<RINGS>(config.queue_bytes).ok_or(BuildError::OutOfMemory);
+    if config.spool.dir.is_none() {
+        return Ok((None, heap()?));
+    }
+    let refused = |error: std::io::Error| {
+        log.warn(Topic::Spool, format_args!("no spool, events are kept in memory only: {error}"));
+    };
+    let mut random = || getrandom::u64().unwrap_or_default();
+    let whose = (config.url.as_str(), api_key);
+    let sizes = (RINGS, config.queue_bytes);
+    let (mut spool, created) = match Spool::open(&config.spool, whose, sizes, WallClock.now(), &mut random) {
+        Ok(spool) => spool,
+        Err(error) => {
+            refused(error);
+            return Ok((None, heap()?));
+        }
+    };
+    created.unwrap_or_else(refused);
+    let ends = spool.mapping().and_then(arena::mapped_lanes::<RINGS>);
+    match ends {
+        Some(ends) if spool.publish() => Ok((Some(spool), ends)),
+        _ => {
+            spool.give_up();
+            Ok((Some(spool), heap()?))
+        }
     }
 }
 

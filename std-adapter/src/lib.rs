@@ -51,6 +51,7 @@ mod lanes;
 mod log;
 mod observers;
 mod shared;
+mod spool;
 mod sys;
 pub mod transport;
 mod worker;
@@ -63,6 +64,7 @@ pub use error::{BuildError, FlushError, ImmediateError};
 pub use hooks::{Delivery, HookVerdict, OwnedJson, OwnedValue, RequestReport};
 pub use host::{HostProblem, KeyProblem};
 pub use quillet_core::*;
+pub use spool::Durability;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -18,9 +18,10 @@ pub(crate) enum Topic {
     Rejected,
     Dropped,
     Panic,
+    Spool,
 }
 
-const TOPICS: usize = 5;
+const TOPICS: usize = 6;
 
 /// A rate limiter in front of `log`. Nothing is said while its lock is held.
 #[derive(Debug)]

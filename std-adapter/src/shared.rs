@@ -12,6 +12,7 @@ use crate::crash::Crash;
 use crate::fork::WipedByte;
 use crate::inside::ClientId;
 use crate::lanes::Lanes;
+use crate::spool::Durability;
 use crate::sys::WallClock;
 use crate::worker::Control;
 
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) flush_at: u64,
     pub(crate) flush_interval: Duration,
     pub(crate) crash: Crash,
+    pub(crate) durability: Durability,
 }
 
 impl Shared {
@@ -118,9 +120,10 @@ impl Shared {
         let mut stats = Stats::default();
         stats.add(&control.counters);
         stats.accepted = committed.wrapping_add(control.immediate);
-        stats.pending =
-            committed.wrapping_sub(released).wrapping_sub(control.abandoned.map_or(0, |(events, _)| events));
-        stats.pending = stats.pending.wrapping_add(control.immediate_pending);
+        stats.recovered = control.recovered;
+        stats.spooled = control.spooled;
+        stats.pending = committed.wrapping_sub(released).wrapping_sub(control.left);
+        stats.pending = stats.pending.wrapping_add(control.immediate_pending).wrapping_add(control.replaying);
         for (total, counter) in stats.refused.iter_mut().zip(&self.refused) {
             *total = counter.load(Ordering::Relaxed);
         }

@@ -21,6 +21,7 @@ use crate::lanes::RINGS;
 use crate::log::Topic;
 use crate::observers::Observers;
 use crate::shared::Shared;
+use crate::spool::{Durability, Recovery, Sending};
 use crate::transport::Sender;
 
 /// How often an awake flush thread looks for events. Short enough that a queue of a thousand survives 250,000 captures a
@@ -52,6 +53,12 @@ pub(crate) struct Control {
     /// Events captured outside of the lanes, and how many of them nobody has decided about.
     pub(crate) immediate: u64,
     pub(crate) immediate_pending: u64,
+    /// What the spool has found, what of it is loaded and undecided, and what is left in it for later.
+    pub(crate) recovered: u64,
+    pub(crate) replaying: u64,
+    pub(crate) spooled: u64,
+    /// Events still in the lanes that are counted elsewhere: as spooled, or as dropped when somebody gave up.
+    pub(crate) left: u64,
 }
 
 /// One caller in `flush`.
@@ -83,6 +90,40 @@ impl Control {
         }
     }
 
+    /// Leaves what is undecided in the spool: `live` events in the lanes, and whatever was loaded.
+    pub(crate) fn leave(&mut self, live: u64) {
+        self.left = live;
+        self.spooled = self.spooled.wrapping_add(live).wrapping_add(self.replaying);
+        self.replaying = 0;
+    }
+
+    /// Gives up `live` events in the lanes, or leaves them if they are kept. Says how many events are dropped by that: in a
+    /// discard, those are in the spool too.
+    pub(crate) fn abandon(&mut self, live: u64, is_kept: bool, reason: DropReason) -> u64 {
+        self.leave(if is_kept { live } else { 0 });
+        self.left = live;
+        let mut dropped = if is_kept { 0 } else { live };
+        if reason == DropReason::Discarded {
+            dropped = dropped.wrapping_add(core::mem::take(&mut self.spooled));
+        }
+        self.abandoned = Some((dropped, reason));
+        dropped
+    }
+
+    /// Counts what the spool has done since the last time; says what became of events.
+    fn settle_spool(&mut self, recovery: &mut Recovery) -> Counters {
+        let (ledger, pending) = recovery.settle();
+        let mut decided = ledger.counters;
+        for (sum, dropped) in decided.dropped.iter_mut().zip(ledger.dropped) {
+            *sum = sum.wrapping_add(dropped);
+        }
+        self.recovered = self.recovered.wrapping_add(ledger.recovered);
+        self.spooled = self.spooled.wrapping_add(ledger.spooled).wrapping_sub(ledger.resumed);
+        self.replaying = pending;
+        self.counters.add(&decided);
+        decided
+    }
+
     /// Forgets a caller, but not an order that the worker has not seen yet: somebody who would not wait at all asked for
     /// a flush nonetheless. One such order is enough.
     pub(crate) fn end_flush(&mut self, id: u64) {
@@ -103,11 +144,15 @@ pub(crate) struct Worker {
     flusher: Held<Flusher<'static, RINGS>>,
     transport: Sender,
     observers: Arc<Observers>,
+    /// What dead processes left, and how to send it.
+    recovery: Option<(Recovery, Sending)>,
     /// What of the machine's counters was added to the shared ones.
     published: Counters,
     /// When the committed count was last seen to change, and what it was then.
     last_event: Instant,
     committed: u64,
+    /// Until when the lanes have nothing to do; the spool may have.
+    idle_until: Instant,
 }
 
 /// What a step of the worker ended with.
@@ -126,9 +171,20 @@ impl Worker {
         flusher: Held<Flusher<'static, RINGS>>,
         transport: Sender,
         observers: Arc<Observers>,
+        recovery: Option<(Recovery, Sending)>,
     ) -> Self {
         let last_event = shared.clock.now();
-        Self { shared, flusher, transport, observers, published: Counters::default(), last_event, committed: 0 }
+        Self {
+            shared,
+            flusher,
+            transport,
+            observers,
+            recovery,
+            published: Counters::default(),
+            last_event,
+            committed: 0,
+            idle_until: Instant::ZERO,
+        }
     }
 
     /// The flush thread's whole life.
@@ -144,6 +200,9 @@ impl Worker {
                     self.observers.log.warn(Topic::Panic, format_args!("the flush thread panicked; delivery goes on"));
                     // Were a batch still taken to be on its way, no other would ever be sent.
                     self.flusher.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
+                    if let Some((recovery, _)) = &mut self.recovery {
+                        recovery.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
+                    }
                     thread::park_timeout(AFTER_PANIC);
                 }
             }
@@ -178,21 +237,67 @@ impl Worker {
                 let decided = self.publish(&mut control);
                 drop(control);
                 self.observers.tell(&decided, None);
-                Step::Wait(until)
+                self.idle_until = until;
+                self.step_spool(until, deadline)
             }
             Action::Done => {
+                let end = control.shutdown;
                 let decided = self.publish(&mut control);
-                self.finish(&mut control);
                 drop(control);
                 self.observers.tell(&decided, None);
+                // What was found is sent while there is time, unless the server has just failed to answer for our own.
+                let is_time_left = end.is_some_and(|end| shared.clock.now() < end);
+                if is_time_left && matches!(self.step_spool(Instant::NEVER, deadline), Step::Sent) {
+                    return Step::Sent;
+                }
+                self.finish(&mut shared.control());
                 Step::Done
             }
         }
     }
 
+    /// The same for what dead processes left, when the lanes have nothing to send: live events go first, and while they
+    /// fail nothing else is tried.
+    fn step_spool(&mut self, until: Instant, deadline: Option<Instant>) -> Step {
+        let Some((recovery, sending)) = &mut self.recovery else { return Step::Wait(until) };
+        if self.flusher.is_failing() {
+            return Step::Wait(until);
+        }
+        let shared = Arc::clone(&self.shared);
+        let again = recovery.work(shared.clock.now(), shared.wall_clock.now(), sending);
+        let mut control = shared.control();
+        if let Some(abandoned) = control.abandoned {
+            return self.end(control, abandoned);
+        }
+        let mut decided = control.settle_spool(recovery);
+        let step = match recovery.poll(shared.clock.now()) {
+            Action::Send(batch) => {
+                drop(control);
+                let batch = deadline.map_or(batch, |deadline| batch.ending_by(deadline));
+                let (outcome, status) = self.observers.send(&shared.clock, &mut self.transport, &batch);
+                let mut control = shared.control();
+                if let Some(abandoned) = control.abandoned {
+                    return self.end(control, abandoned);
+                }
+                let report = recovery.handle_outcome(shared.clock.now(), outcome);
+                decided.add(&control.settle_spool(recovery));
+                drop(control);
+                recovery.acknowledge();
+                self.describe(&report);
+                self.observers.tell(&decided, status);
+                return Step::Sent;
+            }
+            Action::Wait(retry) => Step::Wait(until.min(retry).min(again)),
+            Action::Done => Step::Wait(until),
+        };
+        drop(control);
+        self.observers.tell(&decided, None);
+        step
+    }
+
     /// Comes to an end after a caller counted `events` as dropped and went on. The hooks hear of it here, from the thread
     /// that they hear everything from.
-    fn end(&self, mut control: MutexGuard<'_, Control>, (events, reason): (u64, DropReason)) -> Step {
+    fn end(&mut self, mut control: MutexGuard<'_, Control>, (events, reason): (u64, DropReason)) -> Step {
         let is_news = !control.finished;
         self.finish(&mut control);
         drop(control);
@@ -206,8 +311,20 @@ impl Worker {
         Step::Done
     }
 
-    /// Says that nothing will ever be sent again, to everybody who waits.
-    fn finish(&self, control: &mut Control) {
+    /// Says that nothing will ever be sent again, to everybody who waits. What is left is the spool's, if there is one.
+    fn finish(&mut self, control: &mut Control) {
+        if let Some((mut recovery, _)) = self.recovery.take() {
+            let is_kept = self.shared.durability != Durability::Memory;
+            match control.abandoned {
+                Some((_, DropReason::Discarded)) => recovery.erase(),
+                Some(_) => recovery.close(control.left),
+                None => {
+                    let pending = self.shared.lanes.pending();
+                    control.leave(if is_kept { pending } else { 0 });
+                    recovery.close(pending);
+                }
+            }
+        }
         control.finished = true;
         control.close_flushes();
         self.shared.changed.notify_all();
@@ -217,6 +334,9 @@ impl Worker {
     fn take_orders(&mut self, control: &mut Control) {
         if let Some(deadline) = control.shutdown {
             self.flusher.shutdown(deadline);
+            if let Some((recovery, _)) = &mut self.recovery {
+                recovery.shutdown(deadline);
+            }
         }
         for flush in control.flushes.iter_mut().filter(|flush| flush.mark.is_none()) {
             flush.mark = Some(self.flusher.flush());
@@ -291,7 +411,7 @@ impl Worker {
         thread::park_timeout(self.shared.clock.until(until).min(TICK));
         if self.shared.lanes.counts().0 == self.committed && !self.has_orders() {
             thread::park_timeout(self.shared.clock.until(until).min(self.shared.flush_interval));
-            if until == Instant::NEVER && self.shared.lanes.counts().0 != self.committed {
+            if self.idle_until == Instant::NEVER && self.shared.lanes.counts().0 != self.committed {
                 // Nobody saw when these events came; at worst they have waited for the whole interval already.
                 let _ = self.flusher.flush();
             }
@@ -314,7 +434,8 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // Except in a forked child, where this is a copy of a worker, and the lock may be held for ever.
         if self.shared.is_ours() {
-            self.finish(&mut self.shared.control());
+            let shared = Arc::clone(&self.shared);
+            self.finish(&mut shared.control());
         }
     }
 }

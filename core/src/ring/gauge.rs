@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::Ring;
 use super::header::Header;
 
 /// A view of a ring's counts that any number of threads may share.
@@ -50,6 +51,17 @@ impl<'m> Gauge<'m> {
     #[inline]
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// The two words that a release changes, as they lie [`Ring::RELEASED_AT`](crate::Ring::RELEASED_AT) bytes into the
+    /// ring's memory: for whoever delivers from a copy of that memory, and writes back how far it came.
+    pub fn released_words(&self) -> [u8; Ring::RELEASED_BYTES] {
+        let mut words = [0; Ring::RELEASED_BYTES];
+        let (tail, released) = self.header.tail_and_released();
+        for (to, from) in words.iter_mut().zip(tail.to_ne_bytes().into_iter().chain(released.to_ne_bytes())) {
+            *to = from;
+        }
+        words
     }
 }
 

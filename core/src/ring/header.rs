@@ -24,13 +24,13 @@ pub(super) const HEADER_BYTES: usize = 2 * LINE;
 pub(super) const CAPACITY_MIN: usize = 8;
 
 /// Read as bytes: "QUILLETR", or its first half on a 32-bit target. Written last, so a half-formatted ring is none.
-const MAGIC: usize = match b"QUILLETR".first_chunk() {
+pub(super) const MAGIC: usize = match b"QUILLETR".first_chunk() {
     Some(word) => usize::from_ne_bytes(*word),
     None => 0,
 };
 
 /// Version of this layout, the width of a word and of a line: whoever disagrees about one must not touch the rest.
-const LAYOUT: usize = (1 << 16) | (LINE << 8) | usize::BITS as usize;
+pub(super) const LAYOUT: usize = (1 << 16) | (LINE << 8) | usize::BITS as usize;
 
 /// The words ahead of the bytes.
 #[repr(C)]
@@ -85,6 +85,13 @@ impl Header {
         self.consumer.released.load(Ordering::Acquire)
     }
 
+    /// Tail and released count, in this order.
+    pub(super) fn tail_and_released(&self) -> (usize, usize) {
+        // Acquire: pairs with the Release in ReadHalf::release, which stores the count first.
+        let tail = self.consumer.tail.load(Ordering::Acquire);
+        (tail, self.released())
+    }
+
     /// Bytes between tail and head, gaps included; two loads, so only an estimate while either half is at work.
     #[inline]
     pub(super) fn bytes_used(&self) -> usize {
@@ -103,7 +110,6 @@ pub(super) mod word {
     pub(in super::super) const CAPACITY: usize = 2;
     pub(in super::super) const HEAD: usize = 3;
     pub(in super::super) const WATERMARK: usize = 4;
-    #[cfg(test)]
     pub(in super::super) const COMMITTED: usize = 5;
     pub(in super::super) const TAIL: usize = LINE / size_of::<usize>();
     pub(in super::super) const RELEASED: usize = TAIL + 1;
@@ -121,6 +127,7 @@ const _: () = {
     is_at(offset_of!(Header, producer.capacity), word::CAPACITY);
     is_at(offset_of!(Header, producer.head), word::HEAD);
     is_at(offset_of!(Header, producer.watermark), word::WATERMARK);
+    is_at(offset_of!(Header, producer.committed), word::COMMITTED);
     is_at(offset_of!(Header, consumer.tail), word::TAIL);
     is_at(offset_of!(Header, consumer.released), word::RELEASED);
 };
@@ -177,13 +184,44 @@ pub(super) fn attach(memory: &mut [u8]) -> Result<Halves<'_>, RingError> {
     Ok(arena.halves())
 }
 
+/// See [`Ring::header_of`](super::Ring::header_of).
+pub(super) fn image(capacity: usize, bytes: usize, events: usize) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let words = [
+        (word::MAGIC, MAGIC),
+        (word::LAYOUT, LAYOUT),
+        (word::CAPACITY, capacity),
+        (word::HEAD, bytes),
+        (word::COMMITTED, events),
+    ];
+    for (index, value) in words {
+        set_word(&mut header, index, value);
+    }
+    header
+}
+
+/// See [`Ring::pending_in`](super::Ring::pending_in).
+pub(super) fn pending_in(header: &[u8]) -> Option<usize> {
+    let is_ours = word_at(header, word::MAGIC)? == MAGIC && word_at(header, word::LAYOUT)? == LAYOUT;
+    let pending = word_at(header, word::COMMITTED)?.wrapping_sub(word_at(header, word::RELEASED)?);
+    // A frame has two bytes at least.
+    if is_ours && pending <= word_at(header, word::CAPACITY)? { Some(pending) } else { None }
+}
+
+pub(super) fn set_word(memory: &mut [u8], index: usize, value: usize) {
+    let place = memory.get_mut(index * size_of::<usize>()..).and_then(|rest| rest.first_chunk_mut());
+    if let Some(place) = place {
+        *place = value.to_ne_bytes();
+    }
+}
+
 /// `memory` from its first aligned byte on.
-fn aligned(memory: &mut [u8]) -> Option<&mut [u8]> {
+pub(super) fn aligned(memory: &mut [u8]) -> Option<&mut [u8]> {
     let skip = memory.as_ptr().addr().wrapping_neg() % LINE;
     memory.get_mut(skip..)
 }
 
-fn word_at(memory: &[u8], index: usize) -> Option<usize> {
+pub(super) fn word_at(memory: &[u8], index: usize) -> Option<usize> {
     memory.get(index * size_of::<usize>()..).and_then(|rest| rest.first_chunk()).map(|word| usize::from_ne_bytes(*word))
 }
 

@@ -42,6 +42,7 @@ mod header;
 #[doc(hidden)]
 pub mod model;
 mod producer;
+mod recover;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -52,6 +53,7 @@ pub(crate) use header::count_frames;
 pub use consumer::{Consumer, Position, Read};
 pub use gauge::Gauge;
 pub use producer::{Grant, GrantError, Producer};
+pub use recover::{Checkpoint, Recovered, Trust, crc32c};
 
 /// A ring over memory that somebody lends for `'m`, before its two ends part.
 ///
@@ -172,6 +174,40 @@ impl<'m> Ring<'m> {
     /// [`RingError::NotARing`], [`RingError::OtherLayout`], [`RingError::Damaged`]; the memory is then as it was.
     pub fn attach(memory: &'m mut [u8]) -> Result<Self, RingError> {
         header::attach(memory).map(|halves| Self { halves })
+    }
+
+    /// Where the words of [`Gauge::released_words`] lie, in bytes from the ring's first aligned one.
+    pub const RELEASED_AT: usize = header::word::TAIL * size_of::<usize>();
+
+    /// How many bytes those words have.
+    pub const RELEASED_BYTES: usize = 2 * size_of::<usize>();
+
+    /// Bytes ahead of the frames, from the ring's first aligned byte on.
+    pub const HEADER_BYTES: usize = header::HEADER_BYTES;
+
+    /// The header of a ring of `capacity` (a power of two) whose first `bytes` bytes are `events` frames, none of them
+    /// released: for whoever writes a ring into a file front to back, without having the memory.
+    pub fn header_of(capacity: usize, bytes: usize, events: usize) -> [u8; header::HEADER_BYTES] {
+        header::image(capacity, bytes, events)
+    }
+
+    /// Events committed and not released according to the header alone, which nobody vouches for; `None` where there is
+    /// no header. For estimates over files that are not read.
+    pub fn pending_in(header: &[u8]) -> Option<usize> {
+        header::pending_in(header)
+    }
+
+    /// [`Ring::attach`], believing nobody: what the positions (or checkpoints) point to is parsed frame by frame, and
+    /// whatever is not a whole event of ours is blanked out, so that all that is left can be sent.
+    ///
+    /// The same for a file that a dead process left and for memory that a reset has not cleared. Blanks stay in the ring
+    /// as the white space that JSON allows between events.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::attach`]; the memory is then as it was.
+    pub fn recover(memory: &'m mut [u8], trust: Trust<'_>) -> Result<(Self, Recovered), RingError> {
+        recover::recover(memory, trust).map(|(halves, recovered)| (Self { halves }, recovered))
     }
 
     /// Events that are committed and not released; after [`Ring::attach`], those that were recovered.

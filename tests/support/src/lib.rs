@@ -8,6 +8,9 @@
 //!         ── now ───────────────────▶ ManualClock: moves when told
 //! ```
 //!
+//! For benches, also [`reference`](mod@reference), the event that every figure speaks of, and [`measure`], which takes
+//! time, instructions and allocations.
+//!
 //! Nothing here is part of the library, and nothing here knows how the library works: the rules are PostHog's, the JSON
 //! and the gzip are somebody else's, so that an error of ours is not judged by the same error.
 //!
@@ -24,6 +27,7 @@
 
 pub mod alloc;
 pub mod clock;
+pub mod measure;
 pub mod reference;
 pub mod sink;
 

@@ -10,20 +10,14 @@ pub const NAME: &str = "checkout_completed";
 /// The properties' names.
 pub const KEYS: [&str; 3] = ["plan", "amount_cents", "path"];
 
-/// Distinct ids, 22 bytes each.
-pub const IDS: [&str; 4] =
-    ["customer-0193a7c2-8841", "customer-0193b11e-02f7", "customer-0193c9d5-7ab3", "customer-0193d004-e6c8"];
+/// Distinct ids, 15 bytes each.
+pub const IDS: [&str; 4] = ["customer-0193a7", "customer-0193b1", "customer-0193c9", "customer-0193d0"];
 
 /// Values of `plan`.
 pub const PLANS: [&str; 4] = ["pro", "free", "team", "enterprise"];
 
-/// Values of `path`, 30 bytes each.
-pub const PATHS: [&str; 4] = [
-    "/shop/checkout/payment/confirm",
-    "/shop/checkout/address/confirm",
-    "/shop/checkout/parcels/confirm",
-    "/shop/checkout/voucher/confirm",
-];
+/// Values of `path`, 15 bytes each.
+pub const PATHS: [&str; 4] = ["/basket/payment", "/basket/address", "/basket/parcels", "/basket/voucher"];
 
 /// What differs from one reference event to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
