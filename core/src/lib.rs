@@ -131,6 +131,7 @@ pub use stats::{CaptureError, Counters, DropReason, Stats};
 
 pub use crash::{CRASH_RECORD_BYTES, CrashRecord, CrashWriter};
 
+pub use batcher::Surplus;
 pub use clock::{Clock, Instant};
 pub use flusher::{Action, Exhausted, FlushMark, FlushState, Flusher, Overflow, Policy, Report};
 pub use transport::{Answer, Outcome, Transport};

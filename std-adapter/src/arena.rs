@@ -12,7 +12,9 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use quillet_core::{Consumer, Gauge, Producer, Recovered, Ring, RingError, Trust};
+use quillet_core::{Consumer, Gauge, Producer, Ring};
+#[cfg(unix)]
+use quillet_core::{Recovered, RingError, Trust};
 
 use crate::spool::Mapping;
 
@@ -142,8 +144,8 @@ pub(crate) fn mapped_lanes<const N: usize>(mapping: &Arc<Mapping>) -> Option<[En
     let memory = Arc::new(Memory::Mapped { _mapping: Arc::clone(mapping) });
     let mut ends = Vec::with_capacity(N);
     for at in 0..N {
-        // SAFETY: `take_lane` gives each lane's bytes out once, all of them mapped, and so initialised, while `memory` is.
         let (start, bytes) = mapping.take_lane(at)?;
+        // SAFETY: `take_lane` gives each lane's bytes out once, all of them mapped, and so initialised, as long as `memory`.
         ends.push(unsafe { Ends::format(&memory, start, bytes) }?);
     }
     ends.try_into().ok()
@@ -151,6 +153,7 @@ pub(crate) fn mapped_lanes<const N: usize>(mapping: &Arc<Mapping>) -> Option<[En
 
 /// A ring in a copy of memory that outlived its process: `fill` writes the copy of `bytes` bytes. What is in it that is no
 /// event is gone afterwards; the positions are those of the original.
+#[cfg(unix)]
 pub(crate) fn adopt<E: From<RingError>>(
     bytes: usize,
     trust: Trust<'_>,

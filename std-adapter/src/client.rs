@@ -245,7 +245,7 @@ impl Client {
     /// What accepted events survive: what was reached, which may be less than what was asked for.
     pub fn durability(&self) -> Durability {
         let current = self.inner.as_ref().and_then(|inner| inner.current());
-        current.map_or(Durability::Memory, |inner| inner.shared.durability)
+        current.map_or(Durability::Memory, |inner| inner.shared.durability())
     }
 
     /// Makes at most one request: for a client built [`without_thread`](ClientBuilder::without_thread), whose owner calls

@@ -21,7 +21,7 @@ use crate::lanes::RINGS;
 use crate::log::Topic;
 use crate::observers::Observers;
 use crate::shared::Shared;
-use crate::spool::{Durability, Recovery, Sending};
+use crate::spool::{Recovery, SEGMENT_BYTES, Sending};
 use crate::transport::Sender;
 
 /// How often an awake flush thread looks for events. Short enough that a queue of a thousand survives 250,000 captures a
@@ -118,7 +118,7 @@ impl Control {
             *sum = sum.wrapping_add(dropped);
         }
         self.recovered = self.recovered.wrapping_add(ledger.recovered);
-        self.spooled = self.spooled.wrapping_add(ledger.spooled).wrapping_sub(ledger.resumed);
+        self.spooled = self.spooled.wrapping_sub(ledger.resumed);
         self.replaying = pending;
         self.counters.add(&decided);
         decided
@@ -153,6 +153,8 @@ pub(crate) struct Worker {
     committed: u64,
     /// Until when the lanes have nothing to do; the spool may have.
     idle_until: Instant,
+    /// When the spool has to be looked after.
+    keep_at: Instant,
 }
 
 /// What a step of the worker ended with.
@@ -184,6 +186,7 @@ impl Worker {
             last_event,
             committed: 0,
             idle_until: Instant::ZERO,
+            keep_at: Instant::NEVER,
         }
     }
 
@@ -211,6 +214,36 @@ impl Worker {
 
     /// One decision, and the request it may ask for, which ends by `deadline` if there is one.
     pub(crate) fn step(&mut self, deadline: Option<Instant>) -> Step {
+        self.keep_safe();
+        match self.decide(deadline) {
+            Step::Wait(until) => Step::Wait(until.min(self.keep_at)),
+            step => step,
+        }
+    }
+
+    /// Puts what has to make room into the spool, and brings its checkpoints up to date. The lock is held for counting
+    /// only: nobody else touches the reading ends.
+    fn keep_safe(&mut self) {
+        let Some((recovery, _)) = &mut self.recovery else { return };
+        let (now, wall) = (self.shared.clock.now(), self.shared.wall_clock.now());
+        while let Some(surplus) = self.flusher.surplus(SEGMENT_BYTES).filter(|_| recovery.is_keeping()) {
+            let random = getrandom::u64().unwrap_or_default();
+            let bytes = surplus.frames.0.len() + surplus.frames.1.len();
+            let (lane, events) = (surplus.lane, surplus.events);
+            if !recovery.keep(surplus.frames, events, wall, random) {
+                break;
+            }
+            let mut control = self.shared.control();
+            if control.abandoned.is_some() {
+                return;
+            }
+            self.flusher.hand_over(lane, bytes, events);
+            count(&self.flusher, &mut self.published, &mut control);
+        }
+        self.keep_at = recovery.cover(now, wall, &self.flusher, false);
+    }
+
+    fn decide(&mut self, deadline: Option<Instant>) -> Step {
         let shared = Arc::clone(&self.shared);
         let mut control = shared.control();
         if let Some(abandoned) = control.abandoned {
@@ -314,7 +347,9 @@ impl Worker {
     /// Says that nothing will ever be sent again, to everybody who waits. What is left is the spool's, if there is one.
     fn finish(&mut self, control: &mut Control) {
         if let Some((mut recovery, _)) = self.recovery.take() {
-            let is_kept = self.shared.durability != Durability::Memory;
+            let is_kept = recovery.is_keeping();
+            let (clock, wall_clock) = (self.shared.clock, self.shared.wall_clock);
+            recovery.cover(clock.now(), wall_clock.now(), &self.flusher, true);
             match control.abandoned {
                 Some((_, DropReason::Discarded)) => recovery.erase(),
                 Some(_) => recovery.close(control.left),
@@ -346,10 +381,7 @@ impl Worker {
 
     /// Adds what the machine decided to the shared counters and answers the callers it concerns. Returns what is new.
     fn publish(&mut self, control: &mut MutexGuard<'_, Control>) -> Counters {
-        let now = *self.flusher.counters();
-        let new = now.since(&self.published);
-        self.published = now;
-        control.counters.add(&new);
+        let new = count(&self.flusher, &mut self.published, control);
         let mut answered = false;
         for flush in control.flushes.iter_mut().filter(|flush| flush.result.is_none()) {
             let Some(mark) = &flush.mark else { continue };
@@ -405,6 +437,9 @@ impl Worker {
             thread::park_timeout(self.shared.clock.until(until).min(TICK));
             return;
         }
+        if let Some((recovery, _)) = &mut self.recovery {
+            recovery.cover(now, self.shared.wall_clock.now(), &self.flusher, true);
+        }
         self.shared.asleep.store(true, Ordering::SeqCst);
         // A capture that read `asleep` a moment too early has published its event a moment later at most: one more look
         // after a tick finds it, without making every capture pay for a fence between the two.
@@ -438,4 +473,14 @@ impl Drop for Worker {
             self.finish(&mut shared.control());
         }
     }
+}
+
+/// Adds what the machine has decided since it was published to the shared counters. Returns what is new.
+fn count(flusher: &Flusher<'_, RINGS>, published: &mut Counters, control: &mut Control) -> Counters {
+    let mut new = flusher.counters().since(published);
+    *published = *flusher.counters();
+    // Events that were put elsewhere may be taken up again, so they are counted where that is.
+    control.spooled = control.spooled.wrapping_add(core::mem::take(&mut new.spooled));
+    control.counters.add(&new);
+    new
 }

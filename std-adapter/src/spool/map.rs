@@ -144,6 +144,12 @@ impl Claim {
         self.file()?.sync_data()
     }
 
+    /// Sets the file's length without setting blocks aside.
+    pub(crate) fn set_len(&self, bytes: usize) -> io::Result<()> {
+        check_limit(bytes)?;
+        self.file()?.set_len(bytes as u64)
+    }
+
     /// Gives the blocks of a range back to the file system; it reads as zeros then. Best effort.
     pub(crate) fn punch(&self, at: usize, len: usize) {
         if let Ok(file) = self.file() {
@@ -152,16 +158,8 @@ impl Claim {
     }
 
     /// Sets the file's length, and has the file system set blocks aside for all of it.
-    ///
-    /// The limit on the size of files is asked first: going beyond it would kill the process with `SIGXFSZ`.
     pub(crate) fn allocate(&self, bytes: usize) -> io::Result<()> {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is a valid place for the answer.
-        let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
-        let is_allowed = limit.rlim_cur == libc::RLIM_INFINITY || bytes as u64 <= limit.rlim_cur as u64;
-        if !known || !is_allowed {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
+        check_limit(bytes)?;
         platform::allocate(self.file()?.as_raw_fd(), bytes)
     }
 
@@ -202,6 +200,15 @@ impl Drop for Claim {
         self.file = None;
         registry.remove(&self.id);
     }
+}
+
+/// Asks the limit on the size of files before one gets so long: going beyond it would kill the process with `SIGXFSZ`.
+fn check_limit(bytes: usize) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    let is_known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+    let is_allowed = limit.rlim_cur == libc::RLIM_INFINITY || bytes as u64 <= limit.rlim_cur;
+    if is_known && is_allowed { Ok(()) } else { Err(io::ErrorKind::FileTooLarge.into()) }
 }
 
 /// The user whose rights this process has.
@@ -303,9 +310,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped in `create` with this length; rings over it hold a share of this and are gone. In a forked child
-        // nothing is mapped there, or something of its own: it must leave the range alone.
+        // In a forked child nothing is mapped there, or something of its own: it must leave the range alone.
         if self.claim.pid == std::process::id() {
+            // SAFETY: mapped in `create` with this length; rings over it hold a share of this and are gone.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.header.plan.file_bytes()) };
         }
     }
