@@ -104,15 +104,20 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Formats an empty ring in the `bytes` bytes at `start`.
+    /// Formats an empty ring in the `bytes` bytes at `start`. Before that, has the system find memory for the pages of the
+    /// first `touched` of them.
     ///
     /// # Safety
     ///
     /// They are initialised, kept by `memory`, and lent here and nowhere else.
-    unsafe fn format(memory: &Arc<Memory>, start: NonNull<u8>, bytes: usize) -> Option<Self> {
+    unsafe fn format(memory: &Arc<Memory>, start: NonNull<u8>, bytes: usize, touched: usize) -> Option<Self> {
         // SAFETY: the caller's promise. The lifetime 'static is one that `Held` keeps: each end of the ring sits beside a
         // share of the memory and is dropped before it.
         let bytes: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) };
+        for first in bytes.iter_mut().take(touched).step_by(PAGE_BYTES) {
+            // Kept from seeing that the memory is zero already.
+            *core::hint::black_box(first) = 0;
+        }
         Some(Self::of(memory, Ring::format(bytes).ok()?))
     }
 
@@ -136,22 +141,10 @@ pub(crate) fn lanes<const N: usize>(capacity: usize) -> Option<[Ends; N]> {
     for at in 0..N {
         // SAFETY: lane `at` is `lane` bytes of the `N * lane` that were allocated, zeroed and so initialised; no other turn
         // of the loop lends them.
-        ends.push(unsafe { Ends::format(&memory, first.add(at * lane), lane) }?);
+        let touched = if at == 0 { TOUCHED_BYTES_MAX } else { 0 };
+        ends.push(unsafe { Ends::format(&memory, first.add(at * lane), lane, touched) }?);
     }
-    ends.first_mut().into_iter().for_each(touch);
     ends.try_into().ok()
-}
-
-/// Makes the system find memory for a ring's pages now, rather than when they are first written.
-fn touch(ends: &mut Ends) {
-    let bytes = ends.producer.capacity().min(TOUCHED_BYTES_MAX);
-    // Dropped without a commit, it leaves no trace.
-    if let Ok(mut grant) = ends.producer.grant(bytes) {
-        for first in grant.bytes_mut().iter_mut().step_by(PAGE_BYTES) {
-            // Kept from seeing that the memory is zero already.
-            *core::hint::black_box(first) = 0;
-        }
-    }
 }
 
 /// Rings for `N` lanes in a mapped file. `None` if it was made for fewer.
@@ -161,7 +154,7 @@ pub(crate) fn mapped_lanes<const N: usize>(mapping: &Arc<Mapping>) -> Option<[En
     for at in 0..N {
         // SAFETY: `take_lane` gives each lane's bytes out once, all of them mapped, and so initialised, while `memory` is.
         let (start, bytes) = mapping.take_lane(at)?;
-        ends.push(unsafe { Ends::format(&memory, start, bytes) }?);
+        ends.push(unsafe { Ends::format(&memory, start, bytes, 0) }?);
     }
     ends.try_into().ok()
 }
