@@ -20,6 +20,8 @@ How much
                      spends its core but keeps it warm (default burst)
   --sample N         takes the time of every Nth capture (default 1; 16 above 1 M/s)
   --search           looks for the highest rate without loss, in runs of --seconds; --rate is where it begins
+  --bursts           captures into a large queue instead, without delivering: how many a second, by one thread and by
+                     --threads of them (two at least)
   --lossless         fails if an event was lost
 
 Where to
@@ -61,6 +63,7 @@ pub(crate) struct Args {
     pub(crate) pace: Pace,
     pub(crate) sample: Option<u64>,
     pub(crate) search: bool,
+    pub(crate) bursts: bool,
     pub(crate) lossless: bool,
     pub(crate) host: Option<String>,
     pub(crate) api_key: String,
@@ -89,6 +92,7 @@ impl Default for Args {
             pace: Pace::Burst,
             sample: None,
             search: false,
+            bursts: false,
             lossless: false,
             host: None,
             api_key: "phc_firehose".to_owned(),
@@ -122,6 +126,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             }
             Long("sample") => args.sample = Some(parser.value()?.parse_with(number)?),
             Long("search") => args.search = true,
+            Long("bursts") => args.bursts = true,
             Long("lossless") => args.lossless = true,
             Long("host") => args.host = Some(parser.value()?.string()?),
             Long("api-key") => args.api_key = parser.value()?.string()?,
