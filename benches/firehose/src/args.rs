@@ -23,6 +23,7 @@ How much
   --bursts           captures into a large queue instead, without delivering: how many a second, by one thread and by
                      --threads of them (two at least)
   --lossless         fails if an event was lost
+  --row NAME         prints one row of a Markdown table, whose first cell is NAME, instead of a report
 
 Where to
   --host URL         a PostHog server; without it, a sink of its own in another process
@@ -65,6 +66,7 @@ pub(crate) struct Args {
     pub(crate) search: bool,
     pub(crate) bursts: bool,
     pub(crate) lossless: bool,
+    pub(crate) row: Option<String>,
     pub(crate) host: Option<String>,
     pub(crate) api_key: String,
     pub(crate) batch: Option<usize>,
@@ -94,6 +96,7 @@ impl Default for Args {
             search: false,
             bursts: false,
             lossless: false,
+            row: None,
             host: None,
             api_key: "phc_firehose".to_owned(),
             batch: None,
@@ -128,6 +131,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Long("search") => args.search = true,
             Long("bursts") => args.bursts = true,
             Long("lossless") => args.lossless = true,
+            Long("row") => args.row = Some(parser.value()?.string()?),
             Long("host") => args.host = Some(parser.value()?.string()?),
             Long("api-key") => args.api_key = parser.value()?.string()?,
             Long("batch") => args.batch = Some(size(&mut parser)?),
