@@ -139,9 +139,9 @@ pub(crate) fn lanes<const N: usize>(capacity: usize) -> Option<[Ends; N]> {
     let memory = Arc::new(memory);
     let mut ends = Vec::with_capacity(N);
     for at in 0..N {
+        let touched = if at == 0 { TOUCHED_BYTES_MAX } else { 0 };
         // SAFETY: lane `at` is `lane` bytes of the `N * lane` that were allocated, zeroed and so initialised; no other turn
         // of the loop lends them.
-        let touched = if at == 0 { TOUCHED_BYTES_MAX } else { 0 };
         ends.push(unsafe { Ends::format(&memory, first.add(at * lane), lane, touched) }?);
     }
     ends.try_into().ok()

@@ -3,6 +3,7 @@
 //! In: arguments. Out: a [`Command`]. Options of the client that are not given keep the client's own defaults.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use lexopt::prelude::*;
 use quillet_support::sink::Count;
@@ -37,6 +38,7 @@ The client's options, with its own defaults
   --flush-at N       events that make a request due
   --large            short for --queue 4000000 --queue-bytes 67108864 --batch 100000
   --gzip             compressed requests
+  --spool DIR        the queue in a mapped file there, which outlives the process
 ";
 
 /// What to do.
@@ -75,6 +77,7 @@ pub(crate) struct Args {
     pub(crate) queue_bytes: Option<usize>,
     pub(crate) flush_at: Option<usize>,
     pub(crate) gzip: bool,
+    pub(crate) spool: Option<PathBuf>,
 }
 
 impl Args {
@@ -105,6 +108,7 @@ impl Default for Args {
             queue_bytes: None,
             flush_at: None,
             gzip: false,
+            spool: None,
         }
     }
 }
@@ -145,6 +149,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 args.batch = Some(100_000);
             }
             Long("gzip") => args.gzip = true,
+            Long("spool") => args.spool = Some(parser.value()?.into()),
             other => return Err(other.unexpected()),
         }
     }
