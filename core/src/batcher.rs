@@ -342,6 +342,16 @@ impl<'m, const LANES: usize> Batcher<'m, LANES> {
         })
     }
 
+    /// How full the fullest lane is, in 256ths of its capacity or of `lane_events_max`, whichever is closer.
+    pub(crate) fn fullness(&self, lane_events_max: usize) -> usize {
+        let of = |used: usize, limit: usize| used.saturating_mul(256) / limit.max(1);
+        let lanes = self.lanes.iter().map(|Outlet { consumer, .. }| {
+            let bytes = consumer.bytes_between(consumer.tail(), consumer.head());
+            of(bytes, consumer.capacity()).max(of(consumer.pending(), lane_events_max))
+        });
+        lanes.max().unwrap_or(0)
+    }
+
     /// Frames committed and not released, over all lanes.
     pub(crate) fn pending(&self) -> usize {
         self.lanes.iter().map(|lane| lane.consumer.pending()).sum()

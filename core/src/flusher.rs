@@ -426,6 +426,12 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
         self.batcher.consumer(lane)
     }
 
+    /// How full the fullest lane is, in 256ths of what it may hold, by events or by bytes, whichever is more. By this,
+    /// somebody who looks for events now and then sees whether that is often enough.
+    pub fn fullness(&self) -> usize {
+        self.batcher.fullness(self.policy.queue_events_max)
+    }
+
     /// Whether nothing is pending and no outcome is awaited.
     pub fn is_idle(&self) -> bool {
         !self.on_wire && self.pending() == 0

@@ -24,9 +24,18 @@ use crate::shared::Shared;
 use crate::spool::{Recovery, SEGMENT_BYTES, Sending};
 use crate::transport::Sender;
 
-/// How often an awake flush thread looks for events. Short enough that a queue of a thousand survives 250,000 captures a
-/// second between two looks.
+/// How often an awake flush thread looks for events, as long as few have come since it last looked.
 const TICK: Duration = Duration::from_millis(2);
+
+/// How often it looks when events come so fast that a lane would be full soon. A look and the request that follows it take
+/// some tens of microseconds, so this is still a small share of a core.
+const TICK_MIN: Duration = Duration::from_micros(250);
+
+/// With a lane this full at a look, in 256ths, the next look comes sooner: after an eighth, there is time for seven more.
+const FULLNESS_HIGH: usize = 32;
+
+/// Up to here, the next look comes later.
+const FULLNESS_LOW: usize = 16;
 
 /// How long after the last event the flush thread stays awake, so that captures need not wake it.
 const AWAKE: Duration = Duration::from_secs(1);
@@ -151,6 +160,8 @@ pub(crate) struct Worker {
     /// When the committed count was last seen to change, and what it was then.
     last_event: Instant,
     committed: u64,
+    /// Between [`TICK_MIN`] and [`TICK`].
+    tick: Duration,
     /// Until when the lanes have nothing to do; the spool may have.
     idle_until: Instant,
     /// When the spool has to be looked after.
@@ -185,6 +196,7 @@ impl Worker {
             published: Counters::default(),
             last_event,
             committed: 0,
+            tick: TICK,
             idle_until: Instant::ZERO,
             keep_at: Instant::NEVER,
         }
@@ -425,8 +437,9 @@ impl Worker {
     /// Sleeps until `until`, an event, or an order, whichever the present state of wakefulness notices first.
     ///
     /// Waking a thread costs the one who wakes it several microseconds, which no capture should pay. So for a second after
-    /// the last event this thread looks for itself, every [`TICK`]; then it says that it sleeps and does so until its
-    /// interval, and only in that state does a capture that fills the queue to `flush_at` wake it.
+    /// the last event this thread looks for itself, every [`TICK`] or, where that would let the queue overflow, more often;
+    /// then it says that it sleeps and does so until its interval, and only in that state does a capture that fills the
+    /// queue to `flush_at` wake it.
     fn park_until(&mut self, until: Instant) {
         let now = self.shared.clock.now();
         let (committed, _) = self.shared.lanes.counts();
@@ -434,7 +447,8 @@ impl Worker {
             (self.committed, self.last_event) = (committed, now);
         }
         if now.since(self.last_event) < AWAKE {
-            thread::park_timeout(self.shared.clock.until(until).min(TICK));
+            thread::park_timeout(self.shared.clock.until(until).min(self.tick));
+            self.tick = next_tick(self.tick, self.flusher.fullness());
             return;
         }
         if let Some((recovery, _)) = &mut self.recovery {
@@ -483,4 +497,34 @@ fn count(flusher: &Flusher<'_, RINGS>, published: &mut Counters, control: &mut C
     control.spooled = control.spooled.wrapping_add(core::mem::take(&mut new.spooled));
     control.counters.add(&new);
     new
+}
+
+/// Looks more often if the fullest lane was rather full, by its 256ths, and less often if it was not.
+fn next_tick(tick: Duration, fullness: usize) -> Duration {
+    let next = match fullness {
+        FULLNESS_HIGH.. => tick / 2,
+        FULLNESS_LOW.. => tick,
+        _ => tick * 2,
+    };
+    next.clamp(TICK_MIN, TICK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worker_looks_more_often_while_a_lane_fills_and_less_often_when_it_does_not() {
+        let mut tick = TICK;
+        for fullness in [0, FULLNESS_LOW - 1, FULLNESS_LOW, FULLNESS_HIGH - 1] {
+            tick = next_tick(tick, fullness);
+            assert_eq!(tick, TICK, "{fullness}");
+        }
+        for expected in [TICK / 2, TICK / 4, TICK_MIN, TICK_MIN] {
+            tick = next_tick(tick, FULLNESS_HIGH);
+            assert_eq!(tick, expected);
+        }
+        assert_eq!(next_tick(tick, FULLNESS_LOW), TICK_MIN);
+        assert_eq!(next_tick(next_tick(tick, 0), 0), TICK_MIN * 4);
+    }
 }
