@@ -70,6 +70,12 @@ pub(crate) struct Held<T> {
     memory: Arc<Memory>,
 }
 
+impl<T: Clone> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self { user: self.user.clone(), memory: Arc::clone(&self.memory) }
+    }
+}
+
 impl<T> Held<T> {
     /// The same share for what `make` builds from the user. It must not let the user escape.
     pub(crate) fn map<U>(self, make: impl FnOnce(T) -> U) -> Held<U> {

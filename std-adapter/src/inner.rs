@@ -16,7 +16,7 @@ use crate::arena::{self, Ends};
 use crate::client::{Poll, ShutdownReport};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::crash::Crash;
+use crate::crash::{self, Crash, Leftovers as CrashFiles};
 use crate::error::{BuildError, FlushError};
 use crate::fork::WipedByte;
 use crate::hooks::OwnedValue;
@@ -83,6 +83,13 @@ impl Inner {
         let (lanes, consumers) =
             Lanes::new(ends, seeds, config.max_queue_size, EVENT_BYTES_MAX, common).ok_or(BuildError::OutOfMemory)?;
 
+        let owner = crash::owner(&config.url, api_key);
+        let mapping = spool.as_ref().and_then(Spool::mapping).cloned();
+        let crash = match render(&defaults, &config.super_properties) {
+            Ok(common) => Crash::new(&config.crash, owner, mapping, &common, &lanes, &log),
+            Err(key) => return Err(BuildError::SuperProperty { key, problem: CaptureError::ReservedKey }),
+        };
+
         let (policy, client) = (config.policy, ClientId::new());
         let gates = if config.hooks.before_send.is_empty() { GATES_OPEN } else { GATES_OPEN | GATE_HOOKS };
         let flusher_envelope = envelope.clone();
@@ -91,6 +98,7 @@ impl Inner {
         let live = if is_mapped { kept } else { policy };
         let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, live, flusher_seed));
         let sending = Sending { envelope: envelope.clone(), policy: kept, seed: flusher_seed };
+        let recovery = Recovery::with_crash_files(recovery, CrashFiles::of(&config.crash, owner));
         let recovery = recovery.map(|recovery| (recovery, sending));
         let shared = Arc::new(Shared {
             lanes,
@@ -107,7 +115,7 @@ impl Inner {
             wall_clock: WallClock,
             flush_at: policy.flush_at as u64,
             flush_interval: policy.flush_interval,
-            crash: Crash::new(config.crash.clone()),
+            crash,
             spool,
         });
         let observers = Arc::new(Observers { client, hooks: Arc::clone(&config.hooks), log });
@@ -167,6 +175,7 @@ impl Inner {
             }
             if let Ok(successor) = Self::start(config) {
                 successor.shared.set_gate(GATE_OFF, gates & GATE_OFF != 0);
+                self.shared.crash.hand_on(&successor.shared.crash);
                 let _ = self.shared.successor.set(Arc::clone(&successor.shared));
                 let _ = self.successor.set(Box::new(successor));
             }
@@ -195,6 +204,7 @@ impl Inner {
                 if let Some(spool) = &self.shared.spool {
                     spool.set_common(common.as_common().members());
                 }
+                self.shared.crash.set_common(&common);
                 self.shared.lanes.set_common(common);
                 true
             }

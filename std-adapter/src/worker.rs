@@ -214,7 +214,9 @@ impl Worker {
                 Err(_) => {
                     self.observers.log.warn(Topic::Panic, format_args!("the flush thread panicked; delivery goes on"));
                     // Were a batch still taken to be on its way, no other would ever be sent.
+                    let releasing = self.shared.crash.releasing();
                     self.flusher.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
+                    drop(releasing);
                     if let Some((recovery, _)) = &mut self.recovery {
                         recovery.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
                     }
@@ -262,7 +264,10 @@ impl Worker {
             return self.end(control, abandoned);
         }
         self.take_orders(&mut control);
-        match self.flusher.poll(shared.clock.now()) {
+        let releasing = shared.crash.releasing();
+        let action = self.flusher.poll(shared.clock.now());
+        drop(releasing);
+        match action {
             Action::Send(batch) => {
                 drop(control);
                 let batch = deadline.map_or(batch, |deadline| batch.ending_by(deadline));
@@ -271,7 +276,9 @@ impl Worker {
                 if let Some(abandoned) = control.abandoned {
                     return self.end(control, abandoned);
                 }
+                let releasing = shared.crash.releasing();
                 let report = self.flusher.handle_outcome(shared.clock.now(), outcome);
+                drop(releasing);
                 let decided = self.publish(&mut control);
                 drop(control);
                 self.describe(&report);
@@ -372,6 +379,7 @@ impl Worker {
                 }
             }
         }
+        self.shared.crash.close();
         control.finished = true;
         control.close_flushes();
         self.shared.changed.notify_all();

@@ -8,6 +8,7 @@ use std::io;
 use quillet_core::{Action, Envelope, Flusher, Instant, Outcome, Policy, Report, Timestamp};
 
 use super::{Durability, Ledger, SpoolOptions};
+use crate::crash::Leftovers;
 
 pub(crate) const SEGMENT_BYTES: usize = 1;
 
@@ -68,6 +69,10 @@ pub(crate) struct Sending {
 pub(crate) enum Recovery {}
 
 impl Recovery {
+    pub(crate) fn with_crash_files(spool: Option<Self>, _crash_files: Option<Leftovers>) -> Option<Self> {
+        spool
+    }
+
     pub(crate) fn give_up(&mut self) {
         match *self {}
     }

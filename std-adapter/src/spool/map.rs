@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -122,6 +122,11 @@ impl Claim {
 
     fn file(&self) -> io::Result<&File> {
         self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The descriptor, for whoever has to do without the standard library. Valid as long as the claim.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        self.file.as_ref().map(File::as_raw_fd)
     }
 
     /// Size and allocation as they are now.
@@ -279,7 +284,6 @@ impl Mapping {
     }
 
     /// All of it: first byte and length.
-    #[allow(dead_code, reason = "for the guard against SIGBUS, which asks whether a fault lies in here")]
     pub(crate) fn range(&self) -> (NonNull<u8>, usize) {
         (self.start, self.header.plan.file_bytes())
     }
@@ -293,7 +297,6 @@ impl Mapping {
     }
 
     /// The slots for crash records, zeros at first: valid as long as this lives. Nothing else touches them.
-    #[allow(dead_code, reason = "for the handlers of fatal signals")]
     pub(crate) fn crash_slots(&self) -> Option<(NonNull<u8>, usize)> {
         let at = self.header.plan.crash_at()?;
         // SAFETY: the crash slots lie within the file (Plan), and all of the file is mapped.

@@ -56,11 +56,13 @@ use core::time::Duration;
 pub(crate) use absent::{Mapping, Recovery, SEGMENT_BYTES, Sending, Spool};
 pub(crate) use config::SpoolOptions;
 #[cfg(unix)]
+pub(crate) use layout::fnv;
+#[cfg(unix)]
 pub(crate) use live::Spool;
 #[cfg(unix)]
-pub(crate) use map::Mapping;
+pub(crate) use map::{Claim, Mapping};
 #[cfg(unix)]
-pub(crate) use recover::{Recovery, Sending};
+pub(crate) use recover::{Answered, Recovery, Sending};
 #[cfg(unix)]
 pub(crate) use segment::SEGMENT_BYTES;
 

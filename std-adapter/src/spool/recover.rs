@@ -36,6 +36,7 @@ use super::report::Dead;
 use super::retain::{Limits, lane_pending, make_room, pending};
 use super::segment::Segment;
 use crate::arena::{self, Ends, Held};
+use crate::crash::{Leftovers as CrashFiles, crash_frame};
 
 /// When the directory is looked at again, from the start on; the last one repeats.
 const SCANS: [Duration; 4] =
@@ -54,12 +55,12 @@ pub(crate) struct Sending {
     pub(crate) seed: [u64; 2],
 }
 
-/// Called when every event of what was [pushed](Recovery::push) is answered for.
+/// Called when every event of what was found elsewhere is answered for.
 pub(crate) type Answered = Box<dyn FnOnce() + Send>;
 
 /// Looks for files whose owners are gone, and turns them into batches. Also looks after this process's own file.
 pub(crate) struct Recovery {
-    /// `None`: there is no spool, and only what is pushed is sent.
+    /// `None`: there is no spool, and only crash files are looked for.
     directory: Option<Directory>,
     limits: Limits,
     live: Option<Live>,
@@ -71,6 +72,8 @@ pub(crate) struct Recovery {
     /// Found by the last scan, the oldest last.
     waiting: Vec<Entry>,
     adopted: Option<Adopted>,
+    /// Where files of processes without a spool are looked for.
+    crash_files: Option<CrashFiles>,
     pushed: VecDeque<(Vec<u8>, Answered)>,
     pushed_now: Option<(Replay, Answered)>,
     /// The segment that is being written.
@@ -149,6 +152,7 @@ impl Recovery {
             next_scan: Instant::ZERO,
             waiting: Vec::new(),
             adopted: None,
+            crash_files: None,
             pushed: VecDeque::new(),
             pushed_now: None,
             segment: None,
@@ -156,6 +160,38 @@ impl Recovery {
             ledger,
             deadline: None,
         }
+    }
+
+    /// The same, or if there is no spool one without, that also looks for crash files. `None` if there is neither.
+    pub(crate) fn with_crash_files(spool: Option<Self>, crash_files: Option<CrashFiles>) -> Option<Self> {
+        let Some(files) = crash_files else { return spool };
+        let nothing = Header {
+            plan: Segment::plan()?,
+            owner: 0,
+            boot_id: [0; 16],
+            started: Timestamp::from_unix_micros(0),
+            pid: 0,
+            epoch: 0,
+        };
+        let without = || Self {
+            directory: None,
+            limits: Limits { bytes: 0, files: 0, age: Duration::ZERO },
+            live: None,
+            origin: nothing,
+            report_unclean_end: false,
+            scans: 0,
+            next_scan: Instant::ZERO,
+            waiting: Vec::new(),
+            adopted: None,
+            crash_files: None,
+            pushed: VecDeque::new(),
+            pushed_now: None,
+            segment: None,
+            own: BTreeMap::new(),
+            ledger: Ledger::default(),
+            deadline: None,
+        };
+        Some(Self { crash_files: Some(files), ..spool.unwrap_or_else(without) })
     }
 
     /// Reads, removes and adopts files until there is something to send, or nothing more to be found. Blocks on the disk.
@@ -293,16 +329,14 @@ impl Recovery {
         true
     }
 
-    /// Sends whole frames that somebody else found, and says when all of them are answered for. What is no frame is left
-    /// out; so the call may come from what nobody vouches for.
-    #[allow(dead_code, reason = "for crash files, which hold frames of their own")]
-    pub(crate) fn push(&mut self, frames: Vec<u8>, answered: Answered) {
-        self.pushed.push_back((frames, answered));
-    }
-
     /// Leaves what is not answered for the next start. `live` is what is pending in this process's own file, which goes if
     /// that is nothing.
     pub(crate) fn close(&mut self, live: u64) {
+        if self.pushed_now.as_ref().is_some_and(|(replay, _)| replay.flusher.is_idle()) {
+            self.end_replay();
+        }
+        self.pushed.clear();
+        self.pushed_now = None;
         self.adopted = None;
         self.segment = None;
         self.waiting.clear();
@@ -316,6 +350,11 @@ impl Recovery {
 
     /// Removes every file that no other living process has, its bytes overwritten.
     pub(crate) fn erase(&mut self) {
+        self.pushed.clear();
+        self.pushed_now = None;
+        if let Some(files) = &self.crash_files {
+            files.erase();
+        }
         if let Some(adopted) = self.adopted.take() {
             wipe(&adopted.claim, &adopted.header);
         }
@@ -376,6 +415,8 @@ impl Recovery {
         entries.retain(|entry| entry.kind != Kind::Bad);
         entries.reverse();
         self.waiting = entries;
+        let crash_files = self.crash_files.as_ref().map(CrashFiles::take).unwrap_or_default();
+        self.pushed.extend(crash_files);
     }
 
     fn end_replay(&mut self) {
@@ -470,7 +511,10 @@ impl Recovery {
     /// What there is to say about the process itself.
     fn report(&mut self, adopted: &Adopted, sending: &Sending) -> Option<Replay> {
         let dead = Dead::of(&adopted.claim, &adopted.header)?;
-        let frame = if self.report_unclean_end { dead.unclean_end() } else { None };
+        let mut pages = [0; layout::CRASH_SLOTS * layout::CRASH_BYTES];
+        adopted.claim.read(&mut pages, adopted.header.plan.crash_at()?).ok()?;
+        let frame = crash_frame(&pages, (&dead.common, &dead.person), dead.is_clean)
+            .or_else(|| if self.report_unclean_end { dead.unclean_end() } else { None });
         self.replay_of(&frame?, sending)
     }
 
