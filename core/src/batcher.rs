@@ -141,6 +141,17 @@ impl Room {
     }
 }
 
+/// The oldest frames of a lane that is filling up.
+#[derive(Clone, Copy, Debug)]
+pub struct Surplus<'a> {
+    /// Which lane.
+    pub lane: usize,
+    /// The frames, whole ones, in order: the second slice follows the first.
+    pub frames: (&'a [u8], &'a [u8]),
+    /// How many.
+    pub events: usize,
+}
+
 /// The lanes, the batch frozen over them, and the part of it that goes into the next request.
 pub(crate) struct Batcher<'m, const LANES: usize> {
     lanes: [Outlet<'m>; LANES],
@@ -264,6 +275,47 @@ impl<'m, const LANES: usize> Batcher<'m, LANES> {
         released
     }
 
+    /// The oldest frames of a lane that is more than half full, in bytes or in events, as many as it takes to leave it a
+    /// quarter full, and at most `bytes_max` bytes (but one frame at least). `None` if every lane has room.
+    pub(crate) fn surplus(&self, lane_events_max: usize, bytes_max: usize) -> Option<Surplus<'_>> {
+        self.lanes.iter().enumerate().find_map(|(at, lane)| {
+            let all = lane.committed();
+            let (bytes, capacity) = (lane.bytes(all), lane.consumer.capacity());
+            if all.events <= lane_events_max / 2 && bytes <= capacity / 2 {
+                return None;
+            }
+            let events_over = all.events.saturating_sub(lane_events_max / 4);
+            let slices = lane.slices(all);
+            let mut run = cover(slices, events_over, bytes.saturating_sub(capacity / 4));
+            if run.bytes > bytes_max {
+                run = fit(slices, usize::MAX, bytes_max);
+            }
+            if run.events == 0 {
+                run = cover(slices, 1, 0);
+            }
+            let (first, second) = slices;
+            let in_first = run.bytes.min(first.len());
+            let frames =
+                (first.get(..in_first).unwrap_or_default(), second.get(..run.bytes - in_first).unwrap_or_default());
+            Some(Surplus { lane: at, frames, events: run.events })
+        })
+    }
+
+    /// Releases the oldest frames of a lane, `bytes` bytes that are `events` events.
+    pub(crate) fn release_oldest(&mut self, lane: usize, bytes: usize, events: usize) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            let end = lane.consumer.position_after(lane.consumer.tail(), bytes);
+            lane.release(Stretch { end, events });
+        }
+        self.uncut();
+        self.frozen = self.lanes.iter().map(|lane| lane.frozen.events).sum();
+    }
+
+    /// A lane's reading end.
+    pub(crate) fn consumer(&self, lane: usize) -> Option<&Consumer<'m>> {
+        self.lanes.get(lane).map(|lane| &lane.consumer)
+    }
+
     /// Wants everything committed by now to be sent, and says what that is: a committed count per lane.
     pub(crate) fn flush(&mut self) -> [usize; LANES] {
         for lane in &mut self.lanes {
@@ -288,6 +340,16 @@ impl<'m, const LANES: usize> Batcher<'m, LANES> {
             let bytes = lane.consumer.bytes_between(lane.consumer.tail(), lane.consumer.head());
             bytes >= lane.consumer.capacity() / 2
         })
+    }
+
+    /// How full the fullest lane is, in 256ths of its capacity or of `lane_events_max`, whichever is closer.
+    pub(crate) fn fullness(&self, lane_events_max: usize) -> usize {
+        let of = |used: usize, limit: usize| used.saturating_mul(256) / limit.max(1);
+        let lanes = self.lanes.iter().map(|Outlet { consumer, .. }| {
+            let bytes = consumer.bytes_between(consumer.tail(), consumer.head());
+            of(bytes, consumer.capacity()).max(of(consumer.pending(), lane_events_max))
+        });
+        lanes.max().unwrap_or(0)
     }
 
     /// Frames committed and not released, over all lanes.

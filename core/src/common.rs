@@ -7,6 +7,7 @@ use core::fmt;
 
 use crate::limits::{DEPTH_MAX, SUPER_PROPERTIES_MAX};
 use crate::property::{DOLLAR_MASK, Property, Value, is_always_reserved, key_mask};
+use crate::raw::RawJson;
 use crate::stats::CaptureError;
 use crate::wire::event::write_value;
 use crate::wire::writer::{Out, Writer};
@@ -96,6 +97,47 @@ impl<'a> Common<'a> {
     #[inline(always)]
     pub fn over<'b>(&self, block: &'b [u8]) -> Common<'b> {
         Common { block, len: self.len, mask: self.mask }
+    }
+
+    /// The properties as JSON, without the braces around them.
+    pub fn members(&self) -> &'a str {
+        let members = self.block.get(OPEN.len()..self.len).unwrap_or_default();
+        core::str::from_utf8(members).unwrap_or_default()
+    }
+
+    /// Takes over the [`members`](Common::members) that another process rendered and that nobody vouches for: `None` unless
+    /// they are JSON, begin with `$lib`, and have only keys that a client may have rendered.
+    ///
+    /// `memory` must have room for them and 64 bytes.
+    pub fn adopt(memory: &'a mut [u8], members: &str) -> Option<Self> {
+        let mut mask = DOLLAR_MASK;
+        let mut out = Writer::new(memory);
+        out.bytes(b"{");
+        out.bytes(members.as_bytes());
+        out.bytes(b"}");
+        let object = out.finish()?;
+        RawJson::parse(core::str::from_utf8(memory.get(..object)?).ok()?).ok()?;
+        let (mut rest, mut count) = (members.as_bytes(), 0);
+        while !rest.is_empty() {
+            let (name, len) = first_property(rest);
+            let is_ours = is_always_reserved(name);
+            // Those that a client writes into every event come first, and nowhere else.
+            let is_in_place = is_ours == (count < 2) && (count > 0 || name == key::LIB.as_bytes());
+            let is_allowed = !name.is_empty() && !name.starts_with(key::EXCEPTION.as_bytes());
+            if !is_in_place || !is_allowed || escape::next_run(name).1.is_some() || count >= SUPER_PROPERTIES_MAX + 2 {
+                return None;
+            }
+            mask |= key_mask(name);
+            count += 1;
+            rest = rest.get(len..)?;
+        }
+        let mut out = Writer::new(memory);
+        out.bytes(OPEN.as_bytes());
+        out.bytes(members.as_bytes());
+        let len = out.finish().filter(|_| count >= 2)?;
+        let block = memory.get_mut(..len.next_multiple_of(BLOCK_STEP))?;
+        block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
+        Some(Self { block, len, mask })
     }
 
     /// The rendered bytes, padding included.
@@ -242,6 +284,31 @@ mod tests {
             text = &text[len..];
         }
         assert_eq!(names, ["$lib", "$lib_version", "a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_one_process_rendered_another_can_take_over() {
+        let properties = [Property::new("release", "1.2.3"), Property::new("n", 4)];
+        let mut memory = [0; 256];
+        let common = Common::render(&mut memory, &properties).unwrap();
+        let mut taken = [0; 256];
+        let adopted = Common::adopt(&mut taken, common.members()).unwrap();
+        assert_eq!((adopted.as_block(), adopted.len, adopted.mask), (common.as_block(), common.len, common.mask));
+        let own = "\"$lib\":\"quillet\",\"$lib_version\":\"0\"";
+        for bad in [
+            "",
+            "\"$lib\":\"quillet\"",
+            "\"a\":1",
+            &std::format!("{own},"),
+            &std::format!("{own},\"a\":1}}, {{"),
+            &std::format!("{own},\"$lib\":1"),
+            &std::format!("{own},\"$exception_list\":[]"),
+            &std::format!("{own},\"a\\n\":1"),
+        ] {
+            assert!(Common::adopt(&mut [0; 256], bad).is_none(), "{bad}");
+        }
+        assert!(Common::adopt(&mut [0; 256], own).is_some());
+        assert!(Common::adopt(&mut [0; 40], own).is_none());
     }
 
     #[test]

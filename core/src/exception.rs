@@ -171,6 +171,26 @@ impl<'a> Image<'a> {
         self
     }
 
+    /// Where it lies.
+    pub const fn range(&self) -> core::ops::Range<u64> {
+        self.start..self.start.saturating_add(self.bytes)
+    }
+
+    /// The build id given; may be empty.
+    pub const fn build_id_bytes(&self) -> &'a [u8] {
+        self.build_id
+    }
+
+    /// The file given; may be empty.
+    pub const fn file_name(&self) -> &'a str {
+        self.file
+    }
+
+    /// Whether it is the program itself.
+    pub const fn is_in_app(&self) -> bool {
+        self.in_app
+    }
+
     /// Whether `address` lies in it.
     pub const fn contains(&self, address: u64) -> bool {
         address.wrapping_sub(self.start) < self.bytes

@@ -37,7 +37,7 @@
 //! the culprit, is rejected, and all the rest is tried at once. For 413 the bytes are halved instead, and later batches
 //! stay below what was refused, until a single frame turns out to be too large by itself, which explains it.
 
-use crate::batcher::Batcher;
+use crate::batcher::{Batcher, Surplus};
 use crate::limits;
 use crate::retry::{Backoff, Verdict, classify};
 use crate::wire::batch::{Batch, Envelope};
@@ -396,6 +396,40 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
     /// Whether the last requests failed, or delivery rests: nothing that can be sent elsewhere should be sent now either.
     pub fn is_failing(&self) -> bool {
         self.paused_until.is_some() || self.backoff.failures() > 0
+    }
+
+    /// Frames that should be moved elsewhere before their lane is full: nothing can be delivered now, and they are more than
+    /// half of what it holds. At most `bytes_max` bytes, but one frame at least. Whoever has put them in a safe place calls
+    /// [`hand_over`](Self::hand_over).
+    pub fn surplus(&self, bytes_max: usize) -> Option<Surplus<'_>> {
+        if self.on_wire || !self.is_failing() {
+            return None;
+        }
+        self.batcher.surplus(self.policy.queue_events_max, bytes_max)
+    }
+
+    /// Releases what [`surplus`](Self::surplus) has just given, which is somebody else's now: `bytes` bytes of `lane` that
+    /// are `events` events. They count as spooled.
+    pub fn hand_over(&mut self, lane: usize, bytes: usize, events: usize) {
+        if self.on_wire {
+            return;
+        }
+        self.batcher.release_oldest(lane, bytes, events);
+        self.counters.spooled = self.counters.spooled.wrapping_add(events as u64);
+        // Perhaps the culprit was among them.
+        self.suspects = 0;
+        self.check();
+    }
+
+    /// A lane's reading end, for whoever keeps [checkpoints](crate::Checkpoint) of it. `None` if there is no such lane.
+    pub fn lane(&self, lane: usize) -> Option<&Consumer<'m>> {
+        self.batcher.consumer(lane)
+    }
+
+    /// How full the fullest lane is, in 256ths of what it may hold, by events or by bytes, whichever is more. By this,
+    /// somebody who looks for events now and then sees whether that is often enough.
+    pub fn fullness(&self) -> usize {
+        self.batcher.fullness(self.policy.queue_events_max)
     }
 
     /// Whether nothing is pending and no outcome is awaited.

@@ -80,6 +80,7 @@ mod capture;
 mod clock;
 mod common;
 mod crash;
+mod crash_file;
 mod event;
 mod exception;
 mod flusher;
@@ -130,7 +131,9 @@ pub use ring::{
 pub use stats::{CaptureError, Counters, DropReason, Stats};
 
 pub use crash::{CRASH_RECORD_BYTES, CrashRecord, CrashWriter};
+pub use crash_file::{CrashFile, CrashHead, crash_pages_bytes, write_crash_pages};
 
+pub use batcher::Surplus;
 pub use clock::{Clock, Instant};
 pub use flusher::{Action, Exhausted, FlushMark, FlushState, Flusher, Overflow, Policy, Report};
 pub use transport::{Answer, Outcome, Transport};

@@ -205,7 +205,7 @@ impl fmt::Display for DropReason {
 /// What a [`Flusher`](crate::Flusher) has decided so far, in events unless said otherwise. Wraps after 2⁶⁴.
 ///
 /// The law, for the rings it was given and since it was given them:
-/// `committed == delivered + rejected + dropped_total() + pending`.
+/// `committed == delivered + rejected + dropped_total() + spooled + pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -215,6 +215,8 @@ pub struct Counters {
     pub rejected: u64,
     /// Left on purpose, by [`DropReason::index`].
     pub dropped: [u64; DropReason::COUNT],
+    /// Moved elsewhere, to be delivered later; see [`Flusher::hand_over`](crate::Flusher::hand_over).
+    pub spooled: u64,
     /// Requests whose outcome is known, those without an answer included.
     pub requests: u64,
     /// Requests among them that repeated the one before.
@@ -227,7 +229,7 @@ impl Counters {
         sum(&self.dropped)
     }
 
-    /// Events whose fate is known: delivered, rejected and dropped.
+    /// Events whose fate is known here: delivered, rejected and dropped.
     pub fn settled(&self) -> u64 {
         self.delivered.wrapping_add(self.rejected).wrapping_add(self.dropped_total())
     }
@@ -246,12 +248,13 @@ impl Counters {
     }
 
     fn each(&mut self, other: &Self, combine: impl Fn(u64, u64) -> u64) {
-        let Self { delivered, rejected, dropped, requests, retries } = other;
+        let Self { delivered, rejected, dropped, spooled, requests, retries } = other;
         self.delivered = combine(self.delivered, *delivered);
         self.rejected = combine(self.rejected, *rejected);
         for (dropped, other) in self.dropped.iter_mut().zip(dropped) {
             *dropped = combine(*dropped, *other);
         }
+        self.spooled = combine(self.spooled, *spooled);
         self.requests = combine(self.requests, *requests);
         self.retries = combine(self.retries, *retries);
     }
@@ -298,6 +301,7 @@ impl Stats {
         for (total, dropped) in self.dropped.iter_mut().zip(counters.dropped) {
             *total = total.wrapping_add(dropped);
         }
+        self.spooled = self.spooled.wrapping_add(counters.spooled);
         self.requests = self.requests.wrapping_add(counters.requests);
         self.retries = self.retries.wrapping_add(counters.retries);
     }

@@ -2,8 +2,9 @@
 //!
 //! In: a size, or a mapped file. Out: rings over memory that is given back when the last [`Held`] end of them is gone. The
 //! memory is asked for once, when a client is built. From the heap it comes zeroed and untouched: a lane that no thread
-//! ever enters costs address space, not memory. A mapped file is all there from the beginning, so that no capture waits
-//! for a page of it.
+//! ever enters costs address space, not memory. Only the first lane, where every thread begins, is touched at once: else
+//! one capture in fourteen of its first round would wait for a page, ten times as long as it takes. A mapped file is all
+//! there from the beginning, for the same reason.
 
 #![allow(unsafe_code, reason = "an allocation lent to rings of lifetime 'static, kept alive beside each of their ends")]
 
@@ -12,12 +13,17 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use quillet_core::{Consumer, Gauge, Producer, Recovered, Ring, RingError, Trust};
+use quillet_core::{Consumer, Gauge, Producer, Ring};
+#[cfg(unix)]
+use quillet_core::{Recovered, RingError, Trust};
 
 use crate::spool::Mapping;
 
 /// Pages begin at multiples of this; so do lanes, so that none shares a page or a cache line with its neighbour.
 const PAGE_BYTES: usize = 4096;
+
+/// How much of the first lane is touched at most. A larger queue is there for outages; most of it may never be used.
+const TOUCHED_BYTES_MAX: usize = 16 << 20;
 
 /// What keeps the bytes.
 enum Memory {
@@ -64,6 +70,12 @@ pub(crate) struct Held<T> {
     memory: Arc<Memory>,
 }
 
+impl<T: Clone> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self { user: self.user.clone(), memory: Arc::clone(&self.memory) }
+    }
+}
+
 impl<T> Held<T> {
     /// The same share for what `make` builds from the user. It must not let the user escape.
     pub(crate) fn map<U>(self, make: impl FnOnce(T) -> U) -> Held<U> {
@@ -100,15 +112,20 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Formats an empty ring in the `bytes` bytes at `start`.
+    /// Formats an empty ring in the `bytes` bytes at `start`. Before that, has the system find memory for the pages of the
+    /// first `touched` of them.
     ///
     /// # Safety
     ///
     /// They are initialised, kept by `memory`, and lent here and nowhere else.
-    unsafe fn format(memory: &Arc<Memory>, start: NonNull<u8>, bytes: usize) -> Option<Self> {
+    unsafe fn format(memory: &Arc<Memory>, start: NonNull<u8>, bytes: usize, touched: usize) -> Option<Self> {
         // SAFETY: the caller's promise. The lifetime 'static is one that `Held` keeps: each end of the ring sits beside a
         // share of the memory and is dropped before it.
         let bytes: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) };
+        for first in bytes.iter_mut().take(touched).step_by(PAGE_BYTES) {
+            // Kept from seeing that the memory is zero already.
+            *core::hint::black_box(first) = 0;
+        }
         Some(Self::of(memory, Ring::format(bytes).ok()?))
     }
 
@@ -130,9 +147,10 @@ pub(crate) fn lanes<const N: usize>(capacity: usize) -> Option<[Ends; N]> {
     let memory = Arc::new(memory);
     let mut ends = Vec::with_capacity(N);
     for at in 0..N {
+        let touched = if at == 0 { TOUCHED_BYTES_MAX } else { 0 };
         // SAFETY: lane `at` is `lane` bytes of the `N * lane` that were allocated, zeroed and so initialised; no other turn
         // of the loop lends them.
-        ends.push(unsafe { Ends::format(&memory, first.add(at * lane), lane) }?);
+        ends.push(unsafe { Ends::format(&memory, first.add(at * lane), lane, touched) }?);
     }
     ends.try_into().ok()
 }
@@ -142,15 +160,16 @@ pub(crate) fn mapped_lanes<const N: usize>(mapping: &Arc<Mapping>) -> Option<[En
     let memory = Arc::new(Memory::Mapped { _mapping: Arc::clone(mapping) });
     let mut ends = Vec::with_capacity(N);
     for at in 0..N {
-        // SAFETY: `take_lane` gives each lane's bytes out once, all of them mapped, and so initialised, while `memory` is.
         let (start, bytes) = mapping.take_lane(at)?;
-        ends.push(unsafe { Ends::format(&memory, start, bytes) }?);
+        // SAFETY: `take_lane` gives each lane's bytes out once, all of them mapped, and so initialised, as long as `memory`.
+        ends.push(unsafe { Ends::format(&memory, start, bytes, 0) }?);
     }
     ends.try_into().ok()
 }
 
 /// A ring in a copy of memory that outlived its process: `fill` writes the copy of `bytes` bytes. What is in it that is no
 /// event is gone afterwards; the positions are those of the original.
+#[cfg(unix)]
 pub(crate) fn adopt<E: From<RingError>>(
     bytes: usize,
     trust: Trust<'_>,

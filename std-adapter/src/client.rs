@@ -138,14 +138,19 @@ impl Client {
         self.capture(Event::group_identify(group_type, group_key).set(properties))
     }
 
-    /// Captures an error: an [`Event::exception`]. An empty `distinct_id` makes it personless.
+    /// Captures an error: an [`Event::exception`]. An empty `distinct_id` makes it personless. One of level `fatal` has the
+    /// crash file written, if there is one, which is a system call.
     pub fn capture_exception(
         &self,
         distinct_id: &str,
         exception: &Exception<'_>,
         properties: &[Property<'_>],
     ) -> Captured {
-        self.capture(Event::exception(distinct_id, exception).properties(properties))
+        let captured = self.capture(Event::exception(distinct_id, exception).properties(properties));
+        if exception.is_fatal() && captured.is_accepted() {
+            self.write_crash_file();
+        }
+        captured
     }
 
     /// Sends one event now, past the queue, and says what came of it. Blocks, for at most `timeout`; retries meanwhile as
@@ -245,7 +250,8 @@ impl Client {
     /// What accepted events survive: what was reached, which may be less than what was asked for.
     pub fn durability(&self) -> Durability {
         let current = self.inner.as_ref().and_then(|inner| inner.current());
-        current.map_or(Durability::Memory, |inner| inner.shared.durability)
+        let current = current.filter(|inner| !inner.shared.crash.is_spool_degraded());
+        current.map_or(Durability::Memory, |inner| inner.shared.durability())
     }
 
     /// Makes at most one request: for a client built [`without_thread`](ClientBuilder::without_thread), whose owner calls

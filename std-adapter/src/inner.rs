@@ -16,7 +16,7 @@ use crate::arena::{self, Ends};
 use crate::client::{Poll, ShutdownReport};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::crash::Crash;
+use crate::crash::{self, Crash, Leftovers as CrashFiles};
 use crate::error::{BuildError, FlushError};
 use crate::fork::WipedByte;
 use crate::hooks::OwnedValue;
@@ -26,7 +26,7 @@ use crate::lanes::{Lanes, OwnedCommon, RINGS};
 use crate::log::{Log, Topic};
 use crate::observers::Observers;
 use crate::shared::{GATE_CLOSED, GATE_HOOKS, GATE_OFF, GATES_OPEN, Shared};
-use crate::spool::{Durability, Sending, Spool};
+use crate::spool::{Durability, Recovery, Sending, Spool};
 use crate::sys::{self, WallClock};
 use crate::transport::Sender;
 use crate::worker::{Control, Step, Worker};
@@ -73,22 +73,33 @@ impl Inner {
         let common = render(&defaults, &config.super_properties)
             .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
         let log = Log::new(config.enable_logging);
-        let (mut spool, ends) = queue(&config, api_key, &log)?;
+        let (spool, recovery, ends) = queue(&config, api_key, &log)?;
         let seeds = sys::entropy::<RINGS>().ok_or(BuildError::Entropy)?;
         let [flusher_seed] = sys::entropy::<1>().ok_or(BuildError::Entropy)?;
+        if let Some(spool) = &spool {
+            spool.set_common(common.as_common().members());
+            spool.set_person(&config.crash.person);
+        }
         let (lanes, consumers) =
             Lanes::new(ends, seeds, config.max_queue_size, EVENT_BYTES_MAX, common).ok_or(BuildError::OutOfMemory)?;
+
+        let owner = crash::owner(&config.url, api_key);
+        let mapping = spool.as_ref().and_then(Spool::mapping).cloned();
+        let crash = match render(&defaults, &config.super_properties) {
+            Ok(common) => Crash::new(&config.crash, owner, mapping, &common, &lanes, &log),
+            Err(key) => return Err(BuildError::SuperProperty { key, problem: CaptureError::ReservedKey }),
+        };
 
         let (policy, client) = (config.policy, ClientId::new());
         let gates = if config.hooks.before_send.is_empty() { GATES_OPEN } else { GATES_OPEN | GATE_HOOKS };
         let flusher_envelope = envelope.clone();
-        let durability = spool.as_ref().map_or(Durability::Memory, Spool::durability);
         let kept = Policy { exhausted: KEEP, ..policy };
-        let live = if durability == Durability::Memory { policy } else { kept };
+        let is_mapped = spool.as_ref().is_some_and(|spool| spool.mapping().is_some());
+        let live = if is_mapped { kept } else { policy };
         let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, live, flusher_seed));
-        let recovery = spool
-            .as_mut()
-            .map(|spool| (spool.recovery(), Sending { envelope: envelope.clone(), policy: kept, seed: flusher_seed }));
+        let sending = Sending { envelope: envelope.clone(), policy: kept, seed: flusher_seed };
+        let recovery = Recovery::with_crash_files(recovery, CrashFiles::of(&config.crash, owner));
+        let recovery = recovery.map(|recovery| (recovery, sending));
         let shared = Arc::new(Shared {
             lanes,
             gates: WipedByte::new(gates).ok_or(BuildError::OutOfMemory)?,
@@ -104,8 +115,8 @@ impl Inner {
             wall_clock: WallClock,
             flush_at: policy.flush_at as u64,
             flush_interval: policy.flush_interval,
-            crash: Crash::new(config.crash.clone()),
-            durability,
+            crash,
+            spool,
         });
         let observers = Arc::new(Observers { client, hooks: Arc::clone(&config.hooks), log });
         let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers), recovery);
@@ -164,6 +175,7 @@ impl Inner {
             }
             if let Ok(successor) = Self::start(config) {
                 successor.shared.set_gate(GATE_OFF, gates & GATE_OFF != 0);
+                self.shared.crash.hand_on(&successor.shared.crash);
                 let _ = self.shared.successor.set(Arc::clone(&successor.shared));
                 let _ = self.successor.set(Box::new(successor));
             }
@@ -189,6 +201,10 @@ impl Inner {
         match render(&self.defaults, &changed) {
             Ok(common) => {
                 *properties = changed;
+                if let Some(spool) = &self.shared.spool {
+                    spool.set_common(common.as_common().members());
+                }
+                self.shared.crash.set_common(&common);
                 self.shared.lanes.set_common(common);
                 true
             }
@@ -247,7 +263,7 @@ impl Inner {
         let mut control = self.shared.control();
         if !control.finished && control.abandoned.is_none() {
             let pending = self.shared.lanes.pending();
-            let is_kept = reason == DropReason::Shutdown && self.shared.durability != Durability::Memory;
+            let is_kept = reason == DropReason::Shutdown && self.shared.durability() != Durability::Memory;
             let dropped = control.abandon(pending, is_kept, reason);
             if let Some(counter) = control.counters.dropped.get_mut(reason.index()) {
                 *counter = counter.wrapping_add(dropped);
@@ -322,32 +338,36 @@ impl Drop for Inner {
     }
 }
 
+/// The spool, what delivers its files, and the lanes' rings.
+type Queue = (Option<Spool>, Option<Recovery>, [Ends; RINGS]);
+
 /// The memory of the lanes: a file in the spool, if one is wanted and can be had.
-fn queue(config: &Config, api_key: &str, log: &Log) -> Result<(Option<Spool>, [Ends; RINGS]), BuildError> {
+fn queue(config: &Config, api_key: &str, log: &Log) -> Result<Queue, BuildError> {
     let heap = || arena::lanes::<RINGS>(config.queue_bytes).ok_or(BuildError::OutOfMemory);
     if config.spool.dir.is_none() {
-        return Ok((None, heap()?));
+        return Ok((None, None, heap()?));
     }
     let refused = |error: std::io::Error| {
         log.warn(Topic::Spool, format_args!("no spool, events are kept in memory only: {error}"));
     };
-    let mut random = || getrandom::u64().unwrap_or_default();
-    let whose = (config.url.as_str(), api_key);
-    let sizes = (RINGS, config.queue_bytes);
-    let (mut spool, created) = match Spool::open(&config.spool, whose, sizes, WallClock.now(), &mut random) {
-        Ok(spool) => spool,
+    let random = || getrandom::u64().unwrap_or_default();
+    let (whose, sizes) = ((config.url.as_str(), api_key), (RINGS, config.queue_bytes));
+    let opened = Spool::open(&config.spool, whose, sizes, WallClock.now(), random);
+    let (mut spool, mut recovery, created) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             refused(error);
-            return Ok((None, heap()?));
+            return Ok((None, None, heap()?));
         }
     };
     created.unwrap_or_else(refused);
     let ends = spool.mapping().and_then(arena::mapped_lanes::<RINGS>);
     match ends {
-        Some(ends) if spool.publish() => Ok((Some(spool), ends)),
+        Some(ends) if spool.publish() => Ok((Some(spool), Some(recovery), ends)),
         _ => {
             spool.give_up();
-            Ok((Some(spool), heap()?))
+            recovery.give_up();
+            Ok((Some(spool), Some(recovery), heap()?))
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::crash::Crash;
 use crate::fork::WipedByte;
 use crate::inside::ClientId;
 use crate::lanes::Lanes;
-use crate::spool::Durability;
+use crate::spool::{Durability, Spool};
 use crate::sys::WallClock;
 use crate::worker::Control;
 
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) flush_at: u64,
     pub(crate) flush_interval: Duration,
     pub(crate) crash: Crash,
-    pub(crate) durability: Durability,
+    pub(crate) spool: Option<Spool>,
 }
 
 impl Shared {
@@ -112,6 +112,11 @@ impl Shared {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// What accepted events survive.
+    pub(crate) fn durability(&self) -> Durability {
+        self.spool.as_ref().map_or(Durability::Memory, Spool::durability)
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -21,12 +21,21 @@ use crate::lanes::RINGS;
 use crate::log::Topic;
 use crate::observers::Observers;
 use crate::shared::Shared;
-use crate::spool::{Durability, Recovery, Sending};
+use crate::spool::{Recovery, SEGMENT_BYTES, Sending};
 use crate::transport::Sender;
 
-/// How often an awake flush thread looks for events. Short enough that a queue of a thousand survives 250,000 captures a
-/// second between two looks.
+/// How often an awake flush thread looks for events, as long as few have come since it last looked.
 const TICK: Duration = Duration::from_millis(2);
+
+/// How often it looks when events come so fast that a lane would be full soon. A look and the request that follows it take
+/// some tens of microseconds, so this is still a small share of a core.
+const TICK_MIN: Duration = Duration::from_micros(250);
+
+/// With a lane this full at a look, in 256ths, the next look comes sooner: after an eighth, there is time for seven more.
+const FULLNESS_HIGH: usize = 32;
+
+/// Up to here, the next look comes later.
+const FULLNESS_LOW: usize = 16;
 
 /// How long after the last event the flush thread stays awake, so that captures need not wake it.
 const AWAKE: Duration = Duration::from_secs(1);
@@ -118,7 +127,7 @@ impl Control {
             *sum = sum.wrapping_add(dropped);
         }
         self.recovered = self.recovered.wrapping_add(ledger.recovered);
-        self.spooled = self.spooled.wrapping_add(ledger.spooled).wrapping_sub(ledger.resumed);
+        self.spooled = self.spooled.wrapping_sub(ledger.resumed);
         self.replaying = pending;
         self.counters.add(&decided);
         decided
@@ -151,8 +160,12 @@ pub(crate) struct Worker {
     /// When the committed count was last seen to change, and what it was then.
     last_event: Instant,
     committed: u64,
+    /// Between [`TICK_MIN`] and [`TICK`].
+    tick: Duration,
     /// Until when the lanes have nothing to do; the spool may have.
     idle_until: Instant,
+    /// When the spool has to be looked after.
+    keep_at: Instant,
 }
 
 /// What a step of the worker ended with.
@@ -183,7 +196,9 @@ impl Worker {
             published: Counters::default(),
             last_event,
             committed: 0,
+            tick: TICK,
             idle_until: Instant::ZERO,
+            keep_at: Instant::NEVER,
         }
     }
 
@@ -199,7 +214,9 @@ impl Worker {
                 Err(_) => {
                     self.observers.log.warn(Topic::Panic, format_args!("the flush thread panicked; delivery goes on"));
                     // Were a batch still taken to be on its way, no other would ever be sent.
+                    let releasing = self.shared.crash.releasing();
                     self.flusher.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
+                    drop(releasing);
                     if let Some((recovery, _)) = &mut self.recovery {
                         recovery.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
                     }
@@ -211,13 +228,46 @@ impl Worker {
 
     /// One decision, and the request it may ask for, which ends by `deadline` if there is one.
     pub(crate) fn step(&mut self, deadline: Option<Instant>) -> Step {
+        self.keep_safe();
+        match self.decide(deadline) {
+            Step::Wait(until) => Step::Wait(until.min(self.keep_at)),
+            step => step,
+        }
+    }
+
+    /// Puts what has to make room into the spool, and brings its checkpoints up to date. The lock is held for counting
+    /// only: nobody else touches the reading ends.
+    fn keep_safe(&mut self) {
+        let Some((recovery, _)) = &mut self.recovery else { return };
+        let (now, wall) = (self.shared.clock.now(), self.shared.wall_clock.now());
+        while let Some(surplus) = self.flusher.surplus(SEGMENT_BYTES).filter(|_| recovery.is_keeping()) {
+            let random = getrandom::u64().unwrap_or_default();
+            let bytes = surplus.frames.0.len() + surplus.frames.1.len();
+            let (lane, events) = (surplus.lane, surplus.events);
+            if !recovery.keep(surplus.frames, events, wall, random) {
+                break;
+            }
+            let mut control = self.shared.control();
+            if control.abandoned.is_some() {
+                return;
+            }
+            self.flusher.hand_over(lane, bytes, events);
+            count(&self.flusher, &mut self.published, &mut control);
+        }
+        self.keep_at = recovery.cover(now, wall, &self.flusher, false);
+    }
+
+    fn decide(&mut self, deadline: Option<Instant>) -> Step {
         let shared = Arc::clone(&self.shared);
         let mut control = shared.control();
         if let Some(abandoned) = control.abandoned {
             return self.end(control, abandoned);
         }
         self.take_orders(&mut control);
-        match self.flusher.poll(shared.clock.now()) {
+        let releasing = shared.crash.releasing();
+        let action = self.flusher.poll(shared.clock.now());
+        drop(releasing);
+        match action {
             Action::Send(batch) => {
                 drop(control);
                 let batch = deadline.map_or(batch, |deadline| batch.ending_by(deadline));
@@ -226,7 +276,9 @@ impl Worker {
                 if let Some(abandoned) = control.abandoned {
                     return self.end(control, abandoned);
                 }
+                let releasing = shared.crash.releasing();
                 let report = self.flusher.handle_outcome(shared.clock.now(), outcome);
+                drop(releasing);
                 let decided = self.publish(&mut control);
                 drop(control);
                 self.describe(&report);
@@ -314,7 +366,9 @@ impl Worker {
     /// Says that nothing will ever be sent again, to everybody who waits. What is left is the spool's, if there is one.
     fn finish(&mut self, control: &mut Control) {
         if let Some((mut recovery, _)) = self.recovery.take() {
-            let is_kept = self.shared.durability != Durability::Memory;
+            let is_kept = recovery.is_keeping();
+            let (clock, wall_clock) = (self.shared.clock, self.shared.wall_clock);
+            recovery.cover(clock.now(), wall_clock.now(), &self.flusher, true);
             match control.abandoned {
                 Some((_, DropReason::Discarded)) => recovery.erase(),
                 Some(_) => recovery.close(control.left),
@@ -325,6 +379,7 @@ impl Worker {
                 }
             }
         }
+        self.shared.crash.close();
         control.finished = true;
         control.close_flushes();
         self.shared.changed.notify_all();
@@ -346,10 +401,7 @@ impl Worker {
 
     /// Adds what the machine decided to the shared counters and answers the callers it concerns. Returns what is new.
     fn publish(&mut self, control: &mut MutexGuard<'_, Control>) -> Counters {
-        let now = *self.flusher.counters();
-        let new = now.since(&self.published);
-        self.published = now;
-        control.counters.add(&new);
+        let new = count(&self.flusher, &mut self.published, control);
         let mut answered = false;
         for flush in control.flushes.iter_mut().filter(|flush| flush.result.is_none()) {
             let Some(mark) = &flush.mark else { continue };
@@ -393,8 +445,9 @@ impl Worker {
     /// Sleeps until `until`, an event, or an order, whichever the present state of wakefulness notices first.
     ///
     /// Waking a thread costs the one who wakes it several microseconds, which no capture should pay. So for a second after
-    /// the last event this thread looks for itself, every [`TICK`]; then it says that it sleeps and does so until its
-    /// interval, and only in that state does a capture that fills the queue to `flush_at` wake it.
+    /// the last event this thread looks for itself, every [`TICK`] or, where that would let the queue overflow, more often;
+    /// then it says that it sleeps and does so until its interval, and only in that state does a capture that fills the
+    /// queue to `flush_at` wake it.
     fn park_until(&mut self, until: Instant) {
         let now = self.shared.clock.now();
         let (committed, _) = self.shared.lanes.counts();
@@ -402,8 +455,12 @@ impl Worker {
             (self.committed, self.last_event) = (committed, now);
         }
         if now.since(self.last_event) < AWAKE {
-            thread::park_timeout(self.shared.clock.until(until).min(TICK));
+            thread::park_timeout(self.shared.clock.until(until).min(self.tick));
+            self.tick = next_tick(self.tick, self.flusher.fullness());
             return;
+        }
+        if let Some((recovery, _)) = &mut self.recovery {
+            recovery.cover(now, self.shared.wall_clock.now(), &self.flusher, true);
         }
         self.shared.asleep.store(true, Ordering::SeqCst);
         // A capture that read `asleep` a moment too early has published its event a moment later at most: one more look
@@ -437,5 +494,45 @@ impl Drop for Worker {
             let shared = Arc::clone(&self.shared);
             self.finish(&mut shared.control());
         }
+    }
+}
+
+/// Adds what the machine has decided since it was published to the shared counters. Returns what is new.
+fn count(flusher: &Flusher<'_, RINGS>, published: &mut Counters, control: &mut Control) -> Counters {
+    let mut new = flusher.counters().since(published);
+    *published = *flusher.counters();
+    // Events that were put elsewhere may be taken up again, so they are counted where that is.
+    control.spooled = control.spooled.wrapping_add(core::mem::take(&mut new.spooled));
+    control.counters.add(&new);
+    new
+}
+
+/// Looks more often if the fullest lane was rather full, by its 256ths, and less often if it was not.
+fn next_tick(tick: Duration, fullness: usize) -> Duration {
+    let next = match fullness {
+        FULLNESS_HIGH.. => tick / 2,
+        FULLNESS_LOW.. => tick,
+        _ => tick * 2,
+    };
+    next.clamp(TICK_MIN, TICK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worker_looks_more_often_while_a_lane_fills_and_less_often_when_it_does_not() {
+        let mut tick = TICK;
+        for fullness in [0, FULLNESS_LOW - 1, FULLNESS_LOW, FULLNESS_HIGH - 1] {
+            tick = next_tick(tick, fullness);
+            assert_eq!(tick, TICK, "{fullness}");
+        }
+        for expected in [TICK / 2, TICK / 4, TICK_MIN, TICK_MIN] {
+            tick = next_tick(tick, FULLNESS_HIGH);
+            assert_eq!(tick, expected);
+        }
+        assert_eq!(next_tick(tick, FULLNESS_LOW), TICK_MIN);
+        assert_eq!(next_tick(next_tick(tick, 0), 0), TICK_MIN * 4);
     }
 }

@@ -3,6 +3,7 @@
 //! In: arguments. Out: a [`Command`]. Options of the client that are not given keep the client's own defaults.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use lexopt::prelude::*;
 use quillet_support::sink::Count;
@@ -20,7 +21,10 @@ How much
                      spends its core but keeps it warm (default burst)
   --sample N         takes the time of every Nth capture (default 1; 16 above 1 M/s)
   --search           looks for the highest rate without loss, in runs of --seconds; --rate is where it begins
+  --bursts           captures into a large queue instead, without delivering: how many a second, by one thread and by
+                     --threads of them (two at least)
   --lossless         fails if an event was lost
+  --row NAME         prints one row of a Markdown table, whose first cell is NAME, instead of a report
 
 Where to
   --host URL         a PostHog server; without it, a sink of its own in another process
@@ -34,6 +38,7 @@ The client's options, with its own defaults
   --flush-at N       events that make a request due
   --large            short for --queue 4000000 --queue-bytes 67108864 --batch 100000
   --gzip             compressed requests
+  --spool DIR        the queue in a mapped file there, which outlives the process
 ";
 
 /// What to do.
@@ -61,7 +66,9 @@ pub(crate) struct Args {
     pub(crate) pace: Pace,
     pub(crate) sample: Option<u64>,
     pub(crate) search: bool,
+    pub(crate) bursts: bool,
     pub(crate) lossless: bool,
+    pub(crate) row: Option<String>,
     pub(crate) host: Option<String>,
     pub(crate) api_key: String,
     pub(crate) batch: Option<usize>,
@@ -70,6 +77,7 @@ pub(crate) struct Args {
     pub(crate) queue_bytes: Option<usize>,
     pub(crate) flush_at: Option<usize>,
     pub(crate) gzip: bool,
+    pub(crate) spool: Option<PathBuf>,
 }
 
 impl Args {
@@ -89,7 +97,9 @@ impl Default for Args {
             pace: Pace::Burst,
             sample: None,
             search: false,
+            bursts: false,
             lossless: false,
+            row: None,
             host: None,
             api_key: "phc_firehose".to_owned(),
             batch: None,
@@ -98,6 +108,7 @@ impl Default for Args {
             queue_bytes: None,
             flush_at: None,
             gzip: false,
+            spool: None,
         }
     }
 }
@@ -122,7 +133,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             }
             Long("sample") => args.sample = Some(parser.value()?.parse_with(number)?),
             Long("search") => args.search = true,
+            Long("bursts") => args.bursts = true,
             Long("lossless") => args.lossless = true,
+            Long("row") => args.row = Some(parser.value()?.string()?),
             Long("host") => args.host = Some(parser.value()?.string()?),
             Long("api-key") => args.api_key = parser.value()?.string()?,
             Long("batch") => args.batch = Some(size(&mut parser)?),
@@ -136,6 +149,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 args.batch = Some(100_000);
             }
             Long("gzip") => args.gzip = true,
+            Long("spool") => args.spool = Some(parser.value()?.into()),
             other => return Err(other.unexpected()),
         }
     }

@@ -12,6 +12,7 @@
 //! The sink is a process of its own, so that its processor time is not counted as the client's.
 
 mod args;
+mod bursts;
 mod histogram;
 mod pacer;
 mod report;
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
 }
 
 fn fire(args: &Args) -> Result<(), Failure> {
+    if args.bursts {
+        return bursts::compare(args);
+    }
     let scale = ticks::Scale::measure();
     if args.search {
         return search::highest(args, scale);

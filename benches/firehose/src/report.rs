@@ -2,12 +2,37 @@
 //!
 //! In: a [`Shot`]. Out: lines on the terminal.
 
+use std::time::Duration;
+
 use crate::args::{Args, Pace};
 use crate::run::Shot;
 use crate::ticks::Scale;
 use crate::usage;
 
 pub(crate) fn print(args: &Args, scale: Scale, shot: &Shot) {
+    match &args.row {
+        Some(name) => print_row(name, scale, shot),
+        None => print_all(args, scale, shot),
+    }
+}
+
+/// The cells: what it is, delivered a second, lost, p50, p99, p99.9 of a capture, processor time of producers and client.
+fn print_row(name: &str, scale: Scale, shot: &Shot) {
+    let percentile = |share| nanoseconds(scale.ns(shot.latency.percentile(share)));
+    let per_event = |time: Duration| time.as_secs_f64() * 1e6 / shot.stats.delivered.max(1) as f64;
+    println!(
+        "| {name} | {} | {} | {} | {} | {} | {:.2} us | {:.2} us |",
+        millions(shot.delivered_per_second()),
+        grouped(shot.offered.saturating_sub(shot.stats.delivered)),
+        percentile(0.5),
+        percentile(0.99),
+        percentile(0.999),
+        per_event(shot.producers),
+        per_event(shot.client),
+    );
+}
+
+fn print_all(args: &Args, scale: Scale, shot: &Shot) {
     let stats = &shot.stats;
     let rate = match args.rate {
         0 => "as fast as possible".to_owned(),
@@ -53,7 +78,7 @@ pub(crate) fn print(args: &Args, scale: Scale, shot: &Shot) {
         grouped(shot.latency.len()),
         nanoseconds(scale.cost_ns()),
     );
-    let per_event = |time: std::time::Duration| time.as_secs_f64() * 1e6 / stats.delivered.max(1) as f64;
+    let per_event = |time: Duration| time.as_secs_f64() * 1e6 / stats.delivered.max(1) as f64;
     println!(
         "CPU/event    {:.3} us = {:.3} in the producers + {:.3} in the client's threads",
         per_event(shot.producers + shot.client),

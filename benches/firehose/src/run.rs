@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quillet::{Client, Stats, event, props};
+use quillet::{Client, Durability, Stats, event, props};
 use quillet_support::reference::{Checkout, Checkouts};
 use quillet_support::sink::Totals;
 
@@ -103,7 +103,14 @@ fn client(args: &Args, host: &str) -> Result<Client, Failure> {
     if let Some(events) = args.flush_at {
         builder = builder.flush_at(events);
     }
-    Ok(builder.build()?)
+    if let Some(directory) = &args.spool {
+        builder = builder.spool_dir(directory).spool_bytes_max(u64::MAX);
+    }
+    let client = builder.build()?;
+    if args.spool.is_some() && client.durability() == Durability::Memory {
+        return Err("no spool could be had there".into());
+    }
+    Ok(client)
 }
 
 /// What the producers have to tell, all together.
@@ -161,7 +168,7 @@ fn produce(args: &Args, scale: Scale, client: &Client, together: &Barrier) -> (u
 
 /// The reference event, as a program writes it.
 #[inline]
-fn capture(client: &Client, Checkout { id, plan, amount_cents, path }: Checkout) {
+pub(crate) fn capture(client: &Client, Checkout { id, plan, amount_cents, path }: Checkout) {
     let properties = props! { "plan": plan, "amount_cents": amount_cents, "path": path };
     client.capture(event!("checkout_completed", id).properties(properties));
 }

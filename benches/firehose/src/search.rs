@@ -1,6 +1,6 @@
 //! The highest rate at which nothing is lost.
 //!
-//! In: options. Out: a line per try, and the whole report of the best. Doubles while all goes well, then halves the
+//! In: options. Out: a line per try on the error output, and the report of the best. Doubles while all goes well, then halves the
 //! interval until it is narrow. A rate counts if it was *held*: nothing lost, nothing left behind that would have grown,
 //! and the producers themselves kept to their schedule.
 
@@ -39,7 +39,7 @@ pub(crate) fn highest(args: &Args, scale: Scale) -> Result<(), Failure> {
         rate = bad.map_or(good * 2, |bad| good.midpoint(bad));
     }
     let Some((rate, shot)) = best else { return Err("no rate was held".into()) };
-    println!();
+    eprintln!();
     report::print(&Args { rate, ..args.clone() }, scale, &shot);
     Ok(())
 }
@@ -50,7 +50,7 @@ fn held(args: &Args, scale: Scale, rate: u64) -> Result<Option<Shot>, Failure> {
         let (firing, draining) = (shot.firing.as_secs_f64(), shot.draining.as_secs_f64());
         let in_time = firing <= args.seconds * (1.0 + BACKLOG) && draining <= args.seconds * BACKLOG;
         let is_held = shot.is_lossless() && in_time;
-        println!(
+        eprintln!(
             "{:>10}/s  {:>10}/s  {:>10}  {:>6.1} ms  {}",
             report::millions(rate as f64),
             report::millions(shot.delivered_per_second()),

@@ -109,6 +109,11 @@ impl<'m> Arena<'m> {
         self.mask.wrapping_add(1)
     }
 
+    /// A view from the side.
+    pub(super) fn side(&self) -> Side<'m> {
+        Side { first: self.first, mask: self.mask, header: self.header() }
+    }
+
     #[cfg(not(loom))]
     #[inline(always)]
     pub(super) fn header(&self) -> &'m Header {
@@ -127,6 +132,53 @@ impl<'m> Arena<'m> {
     fn byte(&self, offset: usize) -> *mut u8 {
         // SAFETY: the capacity's bytes follow `first` in one allocation (Arena), offset <= capacity.
         unsafe { self.first.as_ptr().add(offset) }
+    }
+}
+
+/// Where a ring is, for looking at it from the side: of no use without a promise of the two ends.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'m> {
+    first: NonNull<u8>,
+    mask: usize,
+    header: &'m Header,
+}
+
+// SAFETY: an address and shared atomics; the one method that reads through the address asks for what it needs.
+unsafe impl Send for Side<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Side<'_> {}
+
+impl<'m> Side<'m> {
+    #[inline]
+    pub(super) fn header(&self) -> &'m Header {
+        self.header
+    }
+
+    #[inline]
+    pub(super) fn capacity(&self) -> usize {
+        self.mask.wrapping_add(1)
+    }
+
+    /// What is committed and not released.
+    ///
+    /// # Safety
+    ///
+    /// The read half releases nothing as long as the result is used.
+    pub(super) unsafe fn pending(&self) -> (&'m [u8], &'m [u8]) {
+        let Header { producer, consumer } = self.header;
+        // Acquire: pairs with the Release of each half's commit and release.
+        let (tail, head) = (consumer.tail.load(Ordering::Acquire), producer.head.load(Ordering::Acquire));
+        let watermark = producer.watermark.load(Ordering::Relaxed);
+        if !cursor::is_valid(tail, head, watermark, self.capacity()) {
+            return (&[], &[]);
+        }
+        let [first, second] =
+            cursor::stretches(tail, head, watermark, self.capacity()).map(|Stretch { offset, len }| {
+                // SAFETY: offset + len <= capacity (cursor::stretches), initialised, and between a tail that does not move
+                // (the caller's promise) and a head seen by an Acquire, where the write half does not write.
+                unsafe { slice::from_raw_parts(self.first.as_ptr().add(offset), len) }
+            });
+        (first, second)
     }
 }
 
@@ -150,6 +202,10 @@ pub(super) struct WriteHalf<'m> {
 }
 
 impl<'m> WriteHalf<'m> {
+    pub(super) fn side(&self) -> Side<'m> {
+        self.arena.side()
+    }
+
     #[inline]
     pub(super) fn header(&self) -> &'m Header {
         self.arena.header()
@@ -253,6 +309,10 @@ pub(super) struct ReadHalf<'m> {
 }
 
 impl<'m> ReadHalf<'m> {
+    pub(super) fn side(&self) -> Side<'m> {
+        self.arena.side()
+    }
+
     #[inline]
     pub(super) fn header(&self) -> &'m Header {
         self.arena.header()

@@ -70,6 +70,16 @@ impl<'m> Consumer<'m> {
         first.len.wrapping_add(second.len)
     }
 
+    /// What was committed since the position `since`, or since the tail if that is further: contiguous stretches, each with
+    /// the position it begins at. They are whole frames if `since` is where an earlier call's last one ended.
+    pub fn stretches_since(&self, since: usize) -> [(usize, &[u8]); 2] {
+        let (tail, head) = (self.tail(), self.head());
+        let is_inside = since.wrapping_sub(tail.0) <= head.0.wrapping_sub(tail.0);
+        let from = if is_inside { since } else { tail.0 };
+        let (first, second) = self.half.slices(from, head.0);
+        [(from, first), (head.0.wrapping_sub(second.len()), second)]
+    }
+
     /// The position `bytes` committed bytes after `from`, at most the head. Returns `from` if it is not in
     /// `tail..=head`.
     #[inline]
@@ -114,7 +124,7 @@ impl<'m> Consumer<'m> {
 
     /// A view of the ring's counts for any other thread.
     pub fn gauge(&self) -> Gauge<'m> {
-        Gauge::new(self.half.header(), self.half.capacity())
+        Gauge::new(self.half.side())
     }
 }
 

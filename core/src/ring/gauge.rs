@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::Ring;
-use super::header::Header;
+use super::arena::Side;
 
 /// A view of a ring's counts that any number of threads may share.
 ///
@@ -12,52 +12,64 @@ use super::header::Header;
 /// little by moving their cache lines, nothing more.
 #[derive(Clone, Copy)]
 pub struct Gauge<'m> {
-    header: &'m Header,
-    capacity: usize,
+    side: Side<'m>,
 }
 
 impl<'m> Gauge<'m> {
-    pub(super) fn new(header: &'m Header, capacity: usize) -> Self {
-        Self { header, capacity }
+    pub(super) fn new(side: Side<'m>) -> Self {
+        Self { side }
     }
 
     /// Events ever committed, wrapping.
     #[inline]
     pub fn committed(&self) -> usize {
-        self.header.committed()
+        self.side.header().committed()
     }
 
     /// Events ever released, wrapping.
     #[inline]
     pub fn released(&self) -> usize {
-        self.header.released()
+        self.side.header().released()
     }
 
     /// Events committed and not released.
     #[inline]
     pub fn pending(&self) -> usize {
         // In this order, or a commit and a release in between would make it negative.
-        let released = self.header.released();
-        self.header.committed().wrapping_sub(released)
+        let released = self.side.header().released();
+        self.side.header().committed().wrapping_sub(released)
     }
 
     /// Bytes that pending frames take, and the gap at the end of the arena if there is one.
     #[inline]
     pub fn bytes_used(&self) -> usize {
-        self.header.bytes_used().min(self.capacity)
+        self.side.header().bytes_used().min(self.side.capacity())
+    }
+
+    /// The bytes of everything that is committed and not released, in order: two slices where they go around the end of the
+    /// arena. For a program that is going down, in whose last moments nobody asks the ring's ends any more.
+    ///
+    /// # Safety
+    ///
+    /// Nothing is released, by the [`Consumer`](super::Consumer) or otherwise, as long as the slices are used: its room
+    /// would be written to.
+    #[allow(unsafe_code, reason = "only the caller knows what the consumer does")]
+    pub unsafe fn pending_bytes(&self) -> (&'m [u8], &'m [u8]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.side.pending() }
     }
 
     /// Bytes of the ring, a power of two.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.side.capacity()
     }
 
     /// The two words that a release changes, as they lie [`Ring::RELEASED_AT`](crate::Ring::RELEASED_AT) bytes into the
     /// ring's memory: for whoever delivers from a copy of that memory, and writes back how far it came.
     pub fn released_words(&self) -> [u8; Ring::RELEASED_BYTES] {
         let mut words = [0; Ring::RELEASED_BYTES];
-        let (tail, released) = self.header.tail_and_released();
+        let (tail, released) = self.side.header().tail_and_released();
         for (to, from) in words.iter_mut().zip(tail.to_ne_bytes().into_iter().chain(released.to_ne_bytes())) {
             *to = from;
         }
@@ -67,6 +79,6 @@ impl<'m> Gauge<'m> {
 
 impl fmt::Debug for Gauge<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gauge").field("capacity", &self.capacity).field("pending", &self.pending()).finish()
+        f.debug_struct("Gauge").field("capacity", &self.capacity()).field("pending", &self.pending()).finish()
     }
 }

@@ -73,7 +73,7 @@ impl<'m> Producer<'m> {
 
     /// A view of the ring's counts for any other thread.
     pub fn gauge(&self) -> Gauge<'m> {
-        Gauge::new(self.half.header(), self.half.capacity())
+        Gauge::new(self.half.side())
     }
 }
 

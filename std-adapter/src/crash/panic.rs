@@ -7,7 +7,7 @@
 //! allocates: the message is borrowed, addresses go into an array on the stack, the event into the ring. Panics that are
 //! caught come by here too, and nobody can tell; so they are ordinary events, and only so many of them a minute.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::cell::Cell;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
@@ -43,6 +43,15 @@ thread_local! {
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
     /// A panic of this thread was reported.
     static HAS_REPORTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The thread whose reported panic ends in an abort, as far as a hook can know; 0 if there is none.
+static ABORTING: AtomicI32 = AtomicI32::new(0);
+
+/// Whether the panic that this thread aborts of was reported. For a signal handler.
+#[cfg(unix)]
+pub(crate) fn explains_abort(thread: i32) -> bool {
+    ABORTING.load(Ordering::Relaxed) == thread
 }
 
 /// Panics of the calling thread are not reported: it is the flush thread's, and would report its own mistakes for ever.
@@ -81,6 +90,7 @@ fn report(shared: &Shared, info: &PanicHookInfo<'_>) {
     }
     let message = message(info);
     if HAS_REPORTED.get() && ECHOES.iter().any(|echo| message.starts_with(echo)) {
+        aborts();
         shared.refuse(CaptureError::RateLimited);
         return;
     }
@@ -94,6 +104,10 @@ fn report(shared: &Shared, info: &PanicHookInfo<'_>) {
     match captured {
         Ok(()) => {
             HAS_REPORTED.set(true);
+            if cfg!(panic = "abort") {
+                aborts();
+            }
+            shared.crash.write_file();
             if shared.asleep.load(Ordering::Relaxed) {
                 shared.wake_if_due();
             }
@@ -102,6 +116,11 @@ fn report(shared: &Shared, info: &PanicHookInfo<'_>) {
             shared.refuse(reason);
         }
     }
+}
+
+/// This thread will abort, and its panic was reported.
+fn aborts() {
+    ABORTING.store(stack::thread_id().unwrap_or(0), Ordering::Relaxed);
 }
 
 fn capture(shared: &Shared, info: &PanicHookInfo<'_>, message: &str) -> Result<(), CaptureError> {

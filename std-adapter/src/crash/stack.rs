@@ -116,6 +116,44 @@ pub(crate) fn thread_name(_: &mut [u8; NAME_BYTES]) -> &str {
     ""
 }
 
+/// Calls `visit` with the return addresses of a chain of frame pointers, innermost first, as far as it is one: upwards on
+/// the stack, in memory that is there, to code of a known image. Code built without frame pointers ends it early. For a
+/// signal handler.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn walk_frames(stack_pointer: u64, frame_pointer: u64, mut visit: impl FnMut(u64)) {
+    /// No thread has a larger stack; one that has is cut.
+    const REACH: u64 = 1 << 30;
+    let (mut below, mut frame) = (stack_pointer, frame_pointer);
+    for _ in 0..quillet_core::limits::FRAMES_MAX {
+        let is_above = frame >= below && frame - stack_pointer < REACH;
+        if !is_above || !frame.is_multiple_of(8) {
+            return;
+        }
+        let Some([next, address]) = read(frame) else { return };
+        if !images().iter().any(|image| image.contains(address)) {
+            return;
+        }
+        visit(address);
+        (below, frame) = (frame + 16, next);
+    }
+}
+
+/// Not known how here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn walk_frames(_: u64, _: u64, _: impl FnMut(u64)) {}
+
+/// Two words of this process's own memory, if they are there: the kernel looks, so that a wrong address is an answer and
+/// not a fault. Where it may not (some sandboxes), nothing is.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn read(address: u64) -> Option<[u64; 2]> {
+    let mut words = [0u64; 2];
+    let to = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
+    let from = libc::iovec { iov_base: address as *mut c_void, iov_len: size_of_val(&words) };
+    // SAFETY: `to` is exactly `words`; `from` is only looked at by the kernel, which checks it.
+    let read = unsafe { libc::process_vm_readv(libc::getpid(), &raw const to, 1, &raw const from, 1, 0) };
+    (usize::try_from(read) == Ok(size_of_val(&words))).then_some(words)
+}
+
 /// What stands before the first zero. A name that was cut inside a character loses that character.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 pub(crate) fn text(bytes: &[u8]) -> &str {

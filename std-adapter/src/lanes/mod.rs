@@ -93,6 +93,11 @@ impl Lanes {
         free.ok_or(CaptureError::Busy)?.capture(event, now, &self.common)
     }
 
+    /// Views of every ring's counts and of what is pending in it.
+    pub(crate) fn gauges(&self) -> [Held<Gauge<'static>>; RINGS] {
+        self.gauges.clone()
+    }
+
     /// Frames committed and released so far, over all lanes: `(committed, released)`.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let mut counts = (0u64, 0u64);

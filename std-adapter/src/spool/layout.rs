@@ -37,6 +37,9 @@ pub(crate) const STATE_CLEAN: u32 = 2;
 /// Where the number of recoveries is that began to read this file and did not come to the end of it.
 pub(crate) const ATTEMPTS_AT: usize = PAGE_BYTES + 4;
 
+/// When the process last looked after its queue, in microseconds since 1970.
+pub(crate) const LAST_SEEN_AT: usize = PAGE_BYTES + 8;
+
 const CONTEXT_AT: usize = 2 * PAGE_BYTES;
 /// Slots of context; the one with the higher number is the newer.
 pub(crate) const CONTEXT_SLOTS: usize = 2;

@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -124,6 +124,11 @@ impl Claim {
         self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// The descriptor, for whoever has to do without the standard library. Valid as long as the claim.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        self.file.as_ref().map(File::as_raw_fd)
+    }
+
     /// Size and allocation as they are now.
     pub(crate) fn metadata(&self) -> io::Result<Metadata> {
         self.file()?.metadata()
@@ -144,6 +149,12 @@ impl Claim {
         self.file()?.sync_data()
     }
 
+    /// Sets the file's length without setting blocks aside.
+    pub(crate) fn set_len(&self, bytes: usize) -> io::Result<()> {
+        check_limit(bytes)?;
+        self.file()?.set_len(bytes as u64)
+    }
+
     /// Gives the blocks of a range back to the file system; it reads as zeros then. Best effort.
     pub(crate) fn punch(&self, at: usize, len: usize) {
         if let Ok(file) = self.file() {
@@ -152,16 +163,8 @@ impl Claim {
     }
 
     /// Sets the file's length, and has the file system set blocks aside for all of it.
-    ///
-    /// The limit on the size of files is asked first: going beyond it would kill the process with `SIGXFSZ`.
     pub(crate) fn allocate(&self, bytes: usize) -> io::Result<()> {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is a valid place for the answer.
-        let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
-        let is_allowed = limit.rlim_cur == libc::RLIM_INFINITY || bytes as u64 <= limit.rlim_cur as u64;
-        if !known || !is_allowed {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
+        check_limit(bytes)?;
         platform::allocate(self.file()?.as_raw_fd(), bytes)
     }
 
@@ -202,6 +205,15 @@ impl Drop for Claim {
         self.file = None;
         registry.remove(&self.id);
     }
+}
+
+/// Asks the limit on the size of files before one gets so long: going beyond it would kill the process with `SIGXFSZ`.
+fn check_limit(bytes: usize) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    let is_known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+    let is_allowed = limit.rlim_cur == libc::RLIM_INFINITY || bytes as u64 <= limit.rlim_cur;
+    if is_known && is_allowed { Ok(()) } else { Err(io::ErrorKind::FileTooLarge.into()) }
 }
 
 /// The user whose rights this process has.
@@ -272,7 +284,6 @@ impl Mapping {
     }
 
     /// All of it: first byte and length.
-    #[allow(dead_code, reason = "for the guard against SIGBUS, which asks whether a fault lies in here")]
     pub(crate) fn range(&self) -> (NonNull<u8>, usize) {
         (self.start, self.header.plan.file_bytes())
     }
@@ -286,7 +297,6 @@ impl Mapping {
     }
 
     /// The slots for crash records, zeros at first: valid as long as this lives. Nothing else touches them.
-    #[allow(dead_code, reason = "for the handlers of fatal signals")]
     pub(crate) fn crash_slots(&self) -> Option<(NonNull<u8>, usize)> {
         let at = self.header.plan.crash_at()?;
         // SAFETY: the crash slots lie within the file (Plan), and all of the file is mapped.
@@ -303,9 +313,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped in `create` with this length; rings over it hold a share of this and are gone. In a forked child
-        // nothing is mapped there, or something of its own: it must leave the range alone.
+        // In a forked child nothing is mapped there, or something of its own: it must leave the range alone.
         if self.claim.pid == std::process::id() {
+            // SAFETY: mapped in `create` with this length; rings over it hold a share of this and are gone.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.header.plan.file_bytes()) };
         }
     }

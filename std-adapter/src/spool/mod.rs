@@ -6,7 +6,10 @@
 //! ```text
 //!  config.rs     what can be set                     directory.rs  names, rights, what is there
 //!  layout.rs     what stands where in a file         map.rs        create, lock, map; platform.rs: per system
-//!  recover.rs    find, adopt, replay, delete         retain.rs     how much, how many, how long
+//!  live.rs       this process's file                 checkpoint.rs checksums, for power cuts
+//!  recover.rs    find, adopt, replay, delete         context.rs    what a process says of itself
+//!  report.rs     what is said about its death        segment.rs    what had to make room in an outage
+//!  retain.rs     how much, how many, how long
 //! ```
 //!
 //! # What is promised
@@ -21,33 +24,47 @@
 //! Whatever is found in the directory is read as if an enemy had written it; and nothing that goes wrong here stops the
 //! program: without a file the queue is in memory.
 
+#[cfg(not(unix))]
+mod absent;
+#[cfg(unix)]
+mod checkpoint;
 mod config;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+#[cfg(unix)]
+mod context;
+#[cfg(unix)]
 mod directory;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+#[cfg(unix)]
 mod layout;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+#[cfg(unix)]
 mod live;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+#[cfg(unix)]
 mod map;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+#[cfg(unix)]
 mod platform;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+#[cfg(unix)]
 mod recover;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+#[cfg(unix)]
+mod report;
+#[cfg(unix)]
 mod retain;
+#[cfg(unix)]
+mod segment;
 
 use core::time::Duration;
 
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
-pub(crate) use absent::{Mapping, Recovery, Sending, Spool};
+#[cfg(not(unix))]
+pub(crate) use absent::{Mapping, Recovery, SEGMENT_BYTES, Sending, Spool};
 pub(crate) use config::SpoolOptions;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
-pub(crate) use {
-    live::Spool,
-    map::Mapping,
-    recover::{Recovery, Sending},
-};
+#[cfg(unix)]
+pub(crate) use layout::fnv;
+#[cfg(unix)]
+pub(crate) use live::Spool;
+#[cfg(unix)]
+pub(crate) use map::{Claim, Mapping};
+#[cfg(unix)]
+pub(crate) use recover::{Answered, Recovery, Sending};
+#[cfg(unix)]
+pub(crate) use segment::SEGMENT_BYTES;
 
 use quillet_core::{Counters, DropReason};
 
@@ -71,8 +88,6 @@ pub enum Durability {
 pub(crate) struct Ledger {
     /// Events found in files of processes that are gone.
     pub(crate) recovered: u64,
-    /// Events left in a file for later.
-    pub(crate) spooled: u64,
     /// Events of this client that were left in a file and taken up again.
     pub(crate) resumed: u64,
     /// What became of them without a request.
@@ -81,6 +96,7 @@ pub(crate) struct Ledger {
     pub(crate) counters: Counters,
 }
 
+#[cfg(unix)]
 impl Ledger {
     pub(crate) fn drop_found(&mut self, reason: DropReason, events: u64) {
         if let Some(counter) = self.dropped.get_mut(reason.index()) {

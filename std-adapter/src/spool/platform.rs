@@ -36,6 +36,7 @@ pub(super) enum Backing {
 }
 
 /// What is behind a directory; `None` for whatever is not known to give every mapped byte to the next reader.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
 pub(super) fn backing(directory: &Path) -> Option<Backing> {
     let path = CString::new(directory.as_os_str().as_bytes()).ok()?;
     // SAFETY: all fields of `statfs` are integers or arrays of them.
@@ -47,7 +48,14 @@ pub(super) fn backing(directory: &Path) -> Option<Backing> {
     kind(&answer)
 }
 
+/// Nothing is known about other systems' file systems, so nothing is kept on them, and the rest is never called.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+pub(super) fn backing(_directory: &Path) -> Option<Backing> {
+    None
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
+#[allow(clippy::useless_conversion, reason = "a narrower integer on some systems")]
 fn kind(answer: &libc::statfs) -> Option<Backing> {
     const EXT: i64 = 0xef53;
     const XFS: i64 = 0x5846_5342;
@@ -84,7 +92,7 @@ pub(super) fn before_allocating(file: RawFd) {
     }
 }
 
-#[cfg(target_os = "macos")]
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) fn before_allocating(_file: RawFd) {}
 
 /// Sets the length and has blocks set aside for all of it: a store into a hole could end the process when the disk is
@@ -117,6 +125,11 @@ pub(super) fn allocate(file: RawFd, bytes: usize) -> io::Result<()> {
     if unsafe { libc::ftruncate(file, bytes) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+pub(super) fn allocate(_file: RawFd, _bytes: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Gives the blocks of a range back; it reads as zeros then. Whether that worked makes no difference but in space.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn punch(file: RawFd, at: usize, len: usize) {
@@ -127,7 +140,7 @@ pub(super) fn punch(file: RawFd, at: usize, len: usize) {
     }
 }
 
-#[cfg(target_os = "macos")]
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) fn punch(_file: RawFd, _at: usize, _len: usize) {}
 
 /// Keeps a mapping out of forked children, which must not write into their parent's ring, and has all its pages there
@@ -166,11 +179,20 @@ pub(super) unsafe fn prepare(start: *mut libc::c_void, bytes: usize) {
     unsafe { touch(start, bytes) };
 }
 
+/// As above; never called, as there is no file to map.
+///
+/// # Safety
+///
+/// None.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+pub(super) unsafe fn prepare(_start: *mut libc::c_void, _bytes: usize) {}
+
 /// Writes a zero into every page.
 ///
 /// # Safety
 ///
 /// The range is mapped, zero, and nobody else writes to it.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
 unsafe fn touch(start: *mut libc::c_void, bytes: usize) {
     for at in (0..bytes).step_by(super::layout::PAGE_BYTES) {
         // SAFETY: `at` is less than `bytes`. Volatile, or the compiler might leave out a store that changes nothing.
@@ -202,4 +224,9 @@ pub(super) fn boot_id() -> [u8; 16] {
     let text = text.split(|&byte| byte == 0).next().and_then(|text| core::str::from_utf8(text).ok());
     let id = text.filter(|_| is_known).and_then(|text| quillet_core::Uuid::parse(&text.to_ascii_lowercase()));
     id.map(|id| *id.as_bytes()).unwrap_or_default()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+pub(super) fn boot_id() -> [u8; 16] {
+    [0; 16]
 }

@@ -17,20 +17,26 @@
 //! core is dumped.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quillet_core::{Action, Counters, DropReason, Envelope, Flusher, Gauge, Instant, Outcome, Policy, Report};
-use quillet_core::{Ring, RingError, Timestamp, Trust};
+use quillet_core::{Ring, RingError, Timestamp, Trust, is_frame};
 
 use super::Ledger;
+use super::checkpoint::Checkpoints;
 use super::directory::{Directory, Entry, Kind};
-use super::layout::{self, ATTEMPTS_AT, HEADER_BYTES, Header, PAGE_BYTES, STATE_AT, STATE_CLEAN, Unreadable};
+use super::layout::{
+    self, ATTEMPTS_AT, HEADER_BYTES, Header, LAST_SEEN_AT, PAGE_BYTES, STATE_AT, STATE_CLEAN, Unreadable,
+};
 use super::map::{Claim, Mapping};
+use super::report::Dead;
 use super::retain::{Limits, lane_pending, make_room, pending};
-use crate::arena::{self, Held};
+use super::segment::Segment;
+use crate::arena::{self, Ends, Held};
+use crate::crash::{Leftovers as CrashFiles, crash_frame};
 
 /// When the directory is looked at again, from the start on; the last one repeats.
 const SCANS: [Duration; 4] =
@@ -49,43 +55,63 @@ pub(crate) struct Sending {
     pub(crate) seed: [u64; 2],
 }
 
-/// Looks for files whose owners are gone, and turns them into batches.
+/// Called when every event of what was found elsewhere is answered for.
+pub(crate) type Answered = Box<dyn FnOnce() + Send>;
+
+/// Looks for files whose owners are gone, and turns them into batches. Also looks after this process's own file.
 pub(crate) struct Recovery {
-    directory: Directory,
+    /// `None`: there is no spool, and only crash files are looked for.
+    directory: Option<Directory>,
     limits: Limits,
-    owner: u128,
-    boot_id: [u8; 16],
-    /// This process's own file.
-    live: Option<Arc<Mapping>>,
-    #[allow(dead_code, reason = "TODO-SPOOL")]
+    live: Option<Live>,
+    /// What new files say about where they come from.
+    origin: Header,
     report_unclean_end: bool,
     scans: usize,
     next_scan: Instant,
     /// Found by the last scan, the oldest last.
     waiting: Vec<Entry>,
     adopted: Option<Adopted>,
-    /// Segments of this client's own, and what was left in each.
+    /// Where files of processes without a spool are looked for.
+    crash_files: Option<CrashFiles>,
+    pushed: VecDeque<(Vec<u8>, Answered)>,
+    pushed_now: Option<(Replay, Answered)>,
+    /// The segment that is being written.
+    segment: Option<Segment>,
+    /// Segments of this client's own, and how many events were left in each.
     own: BTreeMap<PathBuf, u64>,
     ledger: Ledger,
     deadline: Option<Instant>,
+}
+
+/// This process's own file.
+pub(super) struct Live {
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) checkpoints: Checkpoints,
+    /// How often the checkpoints are brought up to date; `None` where no power cut leaves anything.
+    pub(super) interval: Option<Duration>,
+    /// Whether everything is written to the disk then.
+    pub(super) is_synced: bool,
+    pub(super) next: Instant,
 }
 
 /// A file that is being read.
 struct Adopted {
     claim: Claim,
     header: Header,
+    is_reported: bool,
     next_lane: usize,
     /// Nothing in it was wrong so far.
     is_sound: bool,
     replay: Option<Replay>,
 }
 
-/// One lane of it, in memory.
+/// Events in memory, to be sent.
 struct Replay {
     flusher: Held<Flusher<'static, 1>>,
     gauge: Held<Gauge<'static>>,
-    /// Where the lane is in the file.
-    at: usize,
+    /// Where their lane is in the file; `None` if they are no lane's.
+    at: Option<usize>,
     counted: Counters,
 }
 
@@ -111,87 +137,128 @@ impl Recovery {
     pub(super) fn new(
         directory: Directory,
         limits: Limits,
-        owner: u128,
-        boot_id: [u8; 16],
-        live: Option<Arc<Mapping>>,
+        origin: Header,
+        live: Option<Live>,
         report_unclean_end: bool,
         ledger: Ledger,
     ) -> Self {
         Self {
-            directory,
+            directory: Some(directory),
             limits,
-            owner,
-            boot_id,
             live,
+            origin,
             report_unclean_end,
             scans: 0,
             next_scan: Instant::ZERO,
             waiting: Vec::new(),
             adopted: None,
+            crash_files: None,
+            pushed: VecDeque::new(),
+            pushed_now: None,
+            segment: None,
             own: BTreeMap::new(),
             ledger,
             deadline: None,
         }
     }
 
+    /// The same, or if there is no spool one without, that also looks for crash files. `None` if there is neither.
+    pub(crate) fn with_crash_files(spool: Option<Self>, crash_files: Option<CrashFiles>) -> Option<Self> {
+        let Some(files) = crash_files else { return spool };
+        let nothing = Header {
+            plan: Segment::plan()?,
+            owner: 0,
+            boot_id: [0; 16],
+            started: Timestamp::from_unix_micros(0),
+            pid: 0,
+            epoch: 0,
+        };
+        let without = || Self {
+            directory: None,
+            limits: Limits { bytes: 0, files: 0, age: Duration::ZERO },
+            live: None,
+            origin: nothing,
+            report_unclean_end: false,
+            scans: 0,
+            next_scan: Instant::ZERO,
+            waiting: Vec::new(),
+            adopted: None,
+            crash_files: None,
+            pushed: VecDeque::new(),
+            pushed_now: None,
+            segment: None,
+            own: BTreeMap::new(),
+            ledger: Ledger::default(),
+            deadline: None,
+        };
+        Some(Self { crash_files: Some(files), ..spool.unwrap_or_else(without) })
+    }
+
     /// Reads, removes and adopts files until there is something to send, or nothing more to be found. Blocks on the disk.
-    /// Says when to look again.
+    /// Says when to look again. Not to be called while live events cannot be delivered.
     pub(crate) fn work(&mut self, now: Instant, wall: Timestamp, sending: &Sending) -> Instant {
+        if self.segment.take().is_some() {
+            // Delivery works again. What had to make room is like any other file now.
+            self.next_scan = now;
+        }
         if now >= self.next_scan {
             self.scan(now, wall);
         }
         loop {
-            if self.adopted.as_ref().is_some_and(|adopted| adopted.replay.is_some()) {
-                if !self.is_drained() {
+            if let Some(replay) = self.current() {
+                if !replay.flusher.is_idle() {
                     return self.next_scan;
                 }
                 self.end_replay();
-            }
-            let Some(mut adopted) = self.adopted.take() else {
-                let Some(entry) = self.waiting.pop() else { return self.next_scan };
-                self.adopted = self.adopt(&entry, wall);
-                continue;
-            };
-            if adopted.next_lane < adopted.header.plan.lanes {
-                self.load(&mut adopted, sending);
+            } else if let Some((frames, answered)) = self.pushed.pop_front() {
+                self.pushed_now = self.replay_of(&frames, sending).map(|replay| (replay, answered));
+            } else if let Some(mut adopted) = self.adopted.take() {
+                if !adopted.is_reported {
+                    adopted.is_reported = true;
+                    adopted.replay = self.report(&adopted, sending);
+                } else if adopted.next_lane < adopted.header.plan.lanes {
+                    self.load(&mut adopted, sending);
+                } else {
+                    self.finish(adopted);
+                    continue;
+                }
                 self.adopted = Some(adopted);
+            } else if let Some(entry) = self.waiting.pop() {
+                self.adopted = self.adopt(&entry, wall);
             } else {
-                self.finish(adopted);
+                return self.next_scan;
             }
         }
     }
 
     /// What to send of what was found; `Wait` for ever if there is nothing.
     pub(crate) fn poll(&mut self, now: Instant) -> Action<'_> {
-        match self.adopted.as_mut().and_then(|adopted| adopted.replay.as_mut()) {
-            Some(replay) => replay.flusher.poll(now),
-            None => Action::Wait(Instant::NEVER),
-        }
+        self.current().map_or(Action::Wait(Instant::NEVER), |replay| replay.flusher.poll(now))
     }
 
     /// Takes note of what came of the batch that [`poll`](Self::poll) gave.
     pub(crate) fn handle_outcome(&mut self, now: Instant, outcome: Outcome) -> Report {
-        match self.adopted.as_mut().and_then(|adopted| adopted.replay.as_mut()) {
-            Some(replay) => replay.flusher.handle_outcome(now, outcome),
-            None => Report::default(),
-        }
+        self.current().map_or_else(Report::default, |replay| replay.flusher.handle_outcome(now, outcome))
     }
 
     /// Writes into the file what the last outcome released. Only after the server's answer: the other order could lose a
     /// batch, this one can only send it again.
     pub(crate) fn acknowledge(&mut self) {
         let Some(adopted) = &mut self.adopted else { return };
-        if let Some(replay) = &adopted.replay {
-            let written = adopted.claim.write(&replay.gauge.released_words(), replay.at + Ring::RELEASED_AT);
-            adopted.is_sound &= written.is_ok();
-        }
+        let Some(replay) = &adopted.replay else { return };
+        let written = match replay.at {
+            Some(at) => adopted.claim.write(&replay.gauge.released_words(), at + Ring::RELEASED_AT),
+            None if replay.flusher.is_idle() => Dead::forget(&adopted.claim, &adopted.header),
+            None => Ok(()),
+        };
+        adopted.is_sound &= written.is_ok();
     }
 
     /// What to count, since the last call; and events that are loaded and not decided about.
     pub(crate) fn settle(&mut self) -> (Ledger, u64) {
         let mut ledger = core::mem::take(&mut self.ledger);
         let mut pending = 0;
-        if let Some(replay) = self.adopted.as_mut().and_then(|adopted| adopted.replay.as_mut()) {
+        if let Some(replay) = self.current() {
             ledger.counters.add(&replay.take_counters());
             pending = replay.flusher.pending() as u64;
         }
@@ -201,42 +268,140 @@ impl Recovery {
     /// From now on, nothing is waited for.
     pub(crate) fn shutdown(&mut self, deadline: Instant) {
         self.deadline = Some(deadline);
-        if let Some(replay) = self.adopted.as_mut().and_then(|adopted| adopted.replay.as_mut()) {
+        if let Some(replay) = self.current() {
             replay.flusher.shutdown(deadline);
         }
+    }
+
+    /// Whether events that are left in the lanes outlive the process: there is a file, and it can still be found.
+    pub(crate) fn is_keeping(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.mapping.claim().is_linked())
+    }
+
+    /// Brings the checkpoints up to date, if it is time or `at_once`. Says when it is time again, if that cannot wait for
+    /// the next event: somebody wants to know what a power cut costs.
+    pub(crate) fn cover<const LANES: usize>(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        flusher: &Flusher<'_, LANES>,
+        at_once: bool,
+    ) -> Instant {
+        let Some(live) = &mut self.live else { return Instant::NEVER };
+        if now < live.next && !at_once {
+            return if live.is_synced { live.next } else { Instant::NEVER };
+        }
+        let claim = live.mapping.claim();
+        let _ = claim.write(&wall.as_unix_micros().to_le_bytes(), LAST_SEEN_AT);
+        let Some(interval) = live.interval else {
+            live.next = now.after(Duration::from_secs(1));
+            return Instant::NEVER;
+        };
+        live.next = now.after(interval);
+        let is_news = live.checkpoints.cover(flusher, live.mapping.plan(), claim).unwrap_or(true);
+        if !live.is_synced {
+            return Instant::NEVER;
+        }
+        if is_news {
+            let _ = live.mapping.sync();
+        }
+        live.next
+    }
+
+    /// Puts frames that have to make room into a segment. Whether they are there now.
+    pub(crate) fn keep(&mut self, frames: (&[u8], &[u8]), events: usize, wall: Timestamp, random: u64) -> bool {
+        let bytes = frames.0.len() + frames.1.len();
+        if self.segment.as_ref().is_some_and(|segment| !segment.has_room(bytes)) {
+            self.segment = None;
+        }
+        if self.segment.is_none() {
+            self.segment = self.new_segment(wall, random);
+        }
+        let is_synced = self.live.as_ref().is_some_and(|live| live.is_synced);
+        let Some(segment) = &mut self.segment else { return false };
+        if segment.append(frames, events).is_err() {
+            return false;
+        }
+        if is_synced {
+            let _ = segment.sync();
+        }
+        *self.own.entry(segment.path().to_owned()).or_default() += events as u64;
+        true
     }
 
     /// Leaves what is not answered for the next start. `live` is what is pending in this process's own file, which goes if
     /// that is nothing.
     pub(crate) fn close(&mut self, live: u64) {
+        if self.pushed_now.as_ref().is_some_and(|(replay, _)| replay.flusher.is_idle()) {
+            self.end_replay();
+        }
+        self.pushed.clear();
+        self.pushed_now = None;
         self.adopted = None;
+        self.segment = None;
         self.waiting.clear();
-        if let Some(mapping) = &self.live {
-            let _ = mapping.claim().write(&STATE_CLEAN.to_le_bytes(), STATE_AT);
+        if let Some(own) = &self.live {
+            let _ = own.mapping.claim().write(&STATE_CLEAN.to_le_bytes(), STATE_AT);
             if live == 0 {
-                mapping.claim().unlink();
+                own.mapping.claim().unlink();
             }
         }
     }
 
-    /// Removes every file that no other living process has. Says how many events were in those that were not loaded.
+    /// Removes every file that no other living process has, its bytes overwritten.
     pub(crate) fn erase(&mut self) {
+        self.pushed.clear();
+        self.pushed_now = None;
+        if let Some(files) = &self.crash_files {
+            files.erase();
+        }
         if let Some(adopted) = self.adopted.take() {
             wipe(&adopted.claim, &adopted.header);
         }
+        self.segment = None;
         self.waiting.clear();
-        if let Some(mapping) = &self.live {
-            wipe_lanes(mapping);
-            mapping.claim().unlink();
+        if let Some(own) = &self.live {
+            wipe_lanes(&own.mapping);
+            own.mapping.claim().unlink();
         }
-        for entry in self.directory.entries().unwrap_or_default() {
+        let entries = self.directory.as_ref().and_then(|directory| directory.entries().ok());
+        for entry in entries.unwrap_or_default() {
             if let Ok(Some(claim)) = Claim::adopt(&entry.path) {
-                if let Ok(header) = read_header(&claim) {
-                    wipe(&claim, &header);
+                match read_header(&claim) {
+                    Ok(header) => wipe(&claim, &header),
+                    Err(_) => claim.unlink(),
                 }
-                claim.unlink();
             }
         }
+    }
+
+    /// This process has no file of its own after all.
+    pub(crate) fn give_up(&mut self) {
+        self.live = None;
+    }
+
+    /// What is being sent.
+    fn current(&mut self) -> Option<&mut Replay> {
+        let adopted = self.adopted.as_mut().and_then(|adopted| adopted.replay.as_mut());
+        self.pushed_now.as_mut().map(|(replay, _)| replay).or(adopted)
+    }
+
+    fn new_segment(&mut self, wall: Timestamp, random: u64) -> Option<Segment> {
+        let plan = Segment::plan()?;
+        self.make_room(plan.file_bytes() as u64, wall).ok()?;
+        let header = Header { plan, started: wall, epoch: random, ..self.origin };
+        let path = self.directory.as_ref()?.name(wall, random, Kind::Segment);
+        Segment::create(&path, header).ok()
+    }
+
+    fn make_room(&mut self, needed: u64, wall: Timestamp) -> io::Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let (own, ledger) = (&mut self.own, &mut self.ledger);
+        make_room(directory, &self.limits, needed, wall, &mut |path, events, reason| {
+            count_found(own, ledger, path, events);
+            own.remove(path);
+            ledger.drop_found(reason, events);
+        })
     }
 
     fn scan(&mut self, now: Instant, wall: Timestamp) {
@@ -244,29 +409,35 @@ impl Recovery {
         self.scans = self.scans.saturating_add(1);
         self.next_scan = now.after(wait);
         // What this cannot make room for belongs to living processes.
-        let _ = make_room(&self.directory, &self.limits, 0, wall, &mut self.ledger);
-        let mut entries = self.directory.entries().unwrap_or_default();
+        let _ = self.make_room(0, wall);
+        let entries = self.directory.as_ref().and_then(|directory| directory.entries().ok());
+        let mut entries = entries.unwrap_or_default();
         entries.retain(|entry| entry.kind != Kind::Bad);
         entries.reverse();
         self.waiting = entries;
-    }
-
-    fn is_drained(&self) -> bool {
-        let replay = self.adopted.as_ref().and_then(|adopted| adopted.replay.as_ref());
-        replay.is_none_or(|replay| replay.flusher.is_idle())
+        let crash_files = self.crash_files.as_ref().map(CrashFiles::take).unwrap_or_default();
+        self.pushed.extend(crash_files);
     }
 
     fn end_replay(&mut self) {
         self.acknowledge();
-        if let Some(mut replay) = self.adopted.as_mut().and_then(|adopted| adopted.replay.take()) {
+        let mut adopted = || self.adopted.as_mut().and_then(|adopted| adopted.replay.take());
+        let (replay, answered) = match self.pushed_now.take() {
+            Some((replay, answered)) => (Some(replay), Some(answered)),
+            None => (adopted(), None),
+        };
+        if let Some(mut replay) = replay {
             self.ledger.counters.add(&replay.take_counters());
+        }
+        if let Some(answered) = answered {
+            answered();
         }
     }
 
     fn adopt(&mut self, entry: &Entry, wall: Timestamp) -> Option<Adopted> {
         let mut claim = Claim::adopt(&entry.path).ok().flatten()?;
         let header = match read_header(&claim) {
-            Ok(header) if header.owner == self.owner => header,
+            Ok(header) if header.owner == self.origin.owner => header,
             // Another project's, another version's: whoever wrote it may come for it. Its age decides.
             Ok(_) | Err(Unreadable::Foreign) => return None,
             Err(Unreadable::Unfinished) => {
@@ -289,13 +460,13 @@ impl Recovery {
             return None;
         }
         claim.write(&attempts.saturating_add(1).to_le_bytes(), ATTEMPTS_AT).ok()?;
-        Some(Adopted { claim, header, next_lane: 0, is_sound: true, replay: None })
+        Some(Adopted { claim, header, is_reported: false, next_lane: 0, is_sound: true, replay: None })
     }
 
     /// Quarantine: out of the way of every later recovery, and there for whoever wants to know.
     fn put_aside(&mut self, claim: &mut Claim) {
         let events = pending(claim);
-        self.ledger.recovered = self.ledger.recovered.wrapping_add(events);
+        count_found(&mut self.own, &mut self.ledger, claim.path(), events);
         self.ledger.drop_found(DropReason::Damaged, events);
         if claim.rename(claim.path().with_extension(Kind::Bad.extension())).is_err() {
             claim.unlink();
@@ -306,7 +477,7 @@ impl Recovery {
         let lane = adopted.next_lane;
         adopted.next_lane += 1;
         let (plan, at) = (adopted.header.plan, adopted.header.plan.lane_at(lane));
-        let is_same_boot = adopted.header.boot_id == self.boot_id && self.boot_id != [0; 16];
+        let is_same_boot = adopted.header.boot_id == self.origin.boot_id && self.origin.boot_id != [0; 16];
         if is_same_boot && lane_pending(&adopted.claim, &adopted.header, lane) == Some(0) {
             return;
         }
@@ -326,10 +497,43 @@ impl Recovery {
                 return;
             }
         };
-        self.count_found(&adopted.claim, found.events as u64, found.damaged as u64);
-        if found.events == 0 {
+        let (events, damaged) = (found.events as u64, found.damaged as u64);
+        count_found(&mut self.own, &mut self.ledger, adopted.claim.path(), events.wrapping_add(damaged));
+        self.ledger.drop_found(DropReason::Damaged, damaged);
+        if events == 0 {
             return;
         }
+        // From here on nothing of the file is interpreted any more: an end now is not this file's doing.
+        let _ = adopted.claim.write(&0_u32.to_le_bytes(), ATTEMPTS_AT);
+        adopted.replay = Some(self.replay(ends, Some(at), sending));
+    }
+
+    /// What there is to say about the process itself.
+    fn report(&mut self, adopted: &Adopted, sending: &Sending) -> Option<Replay> {
+        let dead = Dead::of(&adopted.claim, &adopted.header)?;
+        let mut pages = [0; layout::CRASH_SLOTS * layout::CRASH_BYTES];
+        adopted.claim.read(&mut pages, adopted.header.plan.crash_at()?).ok()?;
+        let frame = crash_frame(&pages, (&dead.common, &dead.person), dead.is_clean)
+            .or_else(|| if self.report_unclean_end { dead.unclean_end() } else { None });
+        self.replay_of(&frame?, sending)
+    }
+
+    /// Frames as something to send, if there are any among these bytes.
+    fn replay_of(&mut self, frames: &[u8], sending: &Sending) -> Option<Replay> {
+        // Half of a ring is the longest grant, and no frame is longer than all of them.
+        let [mut ends] = arena::lanes::<1>(frames.len().saturating_mul(2))?;
+        let mut events = 0;
+        for frame in frames.split_inclusive(|&byte| byte == b'\n').filter(|frame| is_frame(frame)) {
+            let Ok(mut grant) = ends.producer.grant(frame.len()) else { continue };
+            grant.bytes_mut().copy_from_slice(frame);
+            grant.commit(frame.len());
+            events += 1;
+        }
+        self.ledger.recovered = self.ledger.recovered.wrapping_add(events);
+        (events > 0).then(|| self.replay(ends, None, sending))
+    }
+
+    fn replay(&self, ends: Ends, at: Option<usize>, sending: &Sending) -> Replay {
         let (envelope, policy, seed) = (sending.envelope.clone(), sending.policy, sending.seed);
         let mut flusher = ends.consumer.map(|consumer| Flusher::new([consumer], envelope, policy, seed));
         // Has waited long enough.
@@ -337,23 +541,7 @@ impl Recovery {
         if let Some(deadline) = self.deadline {
             flusher.shutdown(deadline);
         }
-        // From here on nothing of the file is interpreted any more: an end now is not this file's doing.
-        let _ = adopted.claim.write(&0_u32.to_le_bytes(), ATTEMPTS_AT);
-        adopted.replay = Some(Replay { flusher, gauge: ends.gauge, at, counted: Counters::default() });
-    }
-
-    /// Events that were in a file and are in memory now, or are nothing any more.
-    fn count_found(&mut self, claim: &Claim, events: u64, damaged: u64) {
-        let found = events.wrapping_add(damaged);
-        // Of this client's own segments: not found, but taken up again.
-        let own = self.own.get_mut(claim.path()).map_or(0, |left| {
-            let resumed = found.min(*left);
-            *left -= resumed;
-            resumed
-        });
-        self.ledger.resumed = self.ledger.resumed.wrapping_add(own);
-        self.ledger.recovered = self.ledger.recovered.wrapping_add(found - own);
-        self.ledger.drop_found(DropReason::Damaged, damaged);
+        Replay { flusher, gauge: ends.gauge, at, counted: Counters::default() }
     }
 
     /// Everything in the file was answered for.
@@ -375,6 +563,18 @@ impl Replay {
         self.counted = now;
         new
     }
+}
+
+/// Counts events that were in a file and are in memory now, or are nothing any more. Those of this client's own segments
+/// were not found, but are taken up again.
+fn count_found(own: &mut BTreeMap<PathBuf, u64>, ledger: &mut Ledger, path: &Path, events: u64) {
+    let resumed = own.get_mut(path).map_or(0, |left| {
+        let resumed = events.min(*left);
+        *left -= resumed;
+        resumed
+    });
+    ledger.resumed = ledger.resumed.wrapping_add(resumed);
+    ledger.recovered = ledger.recovered.wrapping_add(events - resumed);
 }
 
 /// The header, or why it is none. A file that cannot be read counts as one that is not finished.

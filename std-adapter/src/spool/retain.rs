@@ -5,13 +5,14 @@
 
 use core::time::Duration;
 use std::io;
+use std::path::Path;
 
 use quillet_core::{DropReason, Ring, Timestamp};
 
+use super::SpoolOptions;
 use super::directory::{Directory, Entry, Kind, disk_bytes};
 use super::layout::{HEADER_BYTES, Header, PAGE_BYTES};
 use super::map::Claim;
-use super::{Ledger, SpoolOptions};
 
 /// Files kept that could not be read, for whoever wants to look into it.
 const BAD_FILES_MAX: usize = 3;
@@ -30,7 +31,8 @@ impl Limits {
     }
 }
 
-/// Removes what is too old, and then the oldest, until `needed` bytes more in one more file keep within the limits.
+/// Removes what is too old, and then the oldest, until `needed` bytes more in one more file keep within the limits. `told`
+/// hears of each file that went with events in it.
 ///
 /// # Errors
 ///
@@ -40,13 +42,13 @@ pub(crate) fn make_room(
     limits: &Limits,
     needed: u64,
     now: Timestamp,
-    ledger: &mut Ledger,
+    told: &mut impl FnMut(&Path, u64, DropReason),
 ) -> io::Result<()> {
     let mut entries = directory.entries()?;
     let mut bad = entries.iter().filter(|entry| entry.kind == Kind::Bad).count();
     entries.retain(|entry| {
         let excess = entry.kind == Kind::Bad && bad > BAD_FILES_MAX;
-        let goes = (excess || is_expired(entry, limits, now)) && remove(entry, DropReason::Expired, ledger);
+        let goes = (excess || is_expired(entry, limits, now)) && remove(entry, DropReason::Expired, told);
         bad -= usize::from(goes && entry.kind == Kind::Bad);
         !goes
     });
@@ -60,7 +62,7 @@ pub(crate) fn make_room(
     let mut at = 0;
     while bytes(&entries) > limits.bytes || entries.len() + extra_files > limits.files {
         let Some(oldest) = entries.get(at) else { return Err(io::ErrorKind::StorageFull.into()) };
-        if remove(oldest, DropReason::SpoolFull, ledger) {
+        if remove(oldest, DropReason::SpoolFull, told) {
             entries.remove(at);
         } else {
             at += 1;
@@ -75,16 +77,15 @@ pub(crate) fn is_expired(entry: &Entry, limits: &Limits, now: Timestamp) -> bool
     Duration::from_micros(age) > limits.age
 }
 
-/// Removes a file that no living process has, and counts what was in it. Whether it is gone.
-fn remove(entry: &Entry, reason: DropReason, ledger: &mut Ledger) -> bool {
+/// Removes a file that no living process has, and tells what was in it. Whether it is gone.
+fn remove(entry: &Entry, reason: DropReason, told: &mut impl FnMut(&Path, u64, DropReason)) -> bool {
     if entry.kind == Kind::Bad {
         return std::fs::remove_file(&entry.path).is_ok();
     }
     let Ok(Some(claim)) = Claim::adopt(&entry.path) else { return false };
     let events = pending(&claim);
     claim.unlink();
-    ledger.recovered = ledger.recovered.wrapping_add(events);
-    ledger.drop_found(reason, events);
+    told(&entry.path, events, reason);
     true
 }
 

@@ -2,9 +2,14 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use quillet::{Client, event};
+use std::time::Duration;
 
-use crate::{Request, SOMEBODY};
+use quillet::{Client, Exception, Level, event};
+
+use crate::{Request, SOMEBODY, signals};
+
+/// For things that take milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Ends as asked. Returns where a program survives it.
 pub(crate) fn end(request: &Request, client: &Client) {
@@ -25,6 +30,25 @@ pub(crate) fn end(request: &Request, client: &Client) {
             while client.capture(event!("filler", SOMEBODY)).is_accepted() {}
             caught(1);
         }
+        "exit" => std::process::exit(7),
+        "abort" => std::process::abort(),
+        "fatal" => {
+            let error = Exception::new("Fatal", "cannot go on").level(Level::Fatal);
+            assert!(client.capture_exception(SOMEBODY, &error, &[]).is_accepted());
+            std::process::exit(7);
+        }
+        "write" => {
+            assert!(client.write_crash_file());
+            std::process::exit(7);
+        }
+        "write_and_live" => {
+            assert!(client.write_crash_file());
+            client.flush(PATIENCE).unwrap();
+            // The worker empties the file when it looks the next time.
+            std::thread::sleep(Duration::from_millis(200));
+            std::process::exit(7);
+        }
+        other if signals::end(other) => {}
         other => panic!("no end called {other}"),
     }
 }

@@ -11,11 +11,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "its purpose")]
 
 mod end;
+mod handlers;
 mod hooks;
+mod signals;
 mod threads;
 
 use std::env;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quillet::{Client, ClientBuilder, event};
 use quillet_support::CountingAllocator;
@@ -52,6 +54,9 @@ impl Request {
 /// The whole program.
 pub fn main() {
     let request = Request::from_args();
+    if request.end == "recover" {
+        return recover(&request);
+    }
     hooks::before(&request);
     let client = builder(&request).build().unwrap();
     let second = request.has("two_clients").then(|| builder(&request).super_property("client", 2).build().unwrap());
@@ -62,17 +67,39 @@ pub fn main() {
     if let Some(second) = &second {
         assert!(second.install_panic_hook());
     }
+    handlers::before(&request);
+    if request.has("signals") {
+        assert!(client.install_signal_handlers());
+        assert!(client.install_signal_handlers(), "a second call says the same");
+    }
     hooks::after(&request);
     for n in 0..EVENTS {
         let captured = client.capture(event!("before the end", SOMEBODY, { "n": n }));
         assert!(captured.is_accepted());
     }
     println!("events.{EVENTS}");
+    if request.has("flushed") {
+        client.flush(Duration::from_secs(30)).unwrap();
+    }
     threads::run(&request, &client);
     hooks::report(&request, &client);
     // The ways to end that this line is reached after are those that a program survives.
     client.shutdown();
     drop(second);
+}
+
+/// The next start: delivers what is found until nothing is found any more, or nothing is expected any more.
+fn recover(request: &Request) {
+    let expected: u64 = request.thread.parse().expect("a number of events");
+    let client = builder(request).build().unwrap();
+    let started = Instant::now();
+    while client.stats().delivered < expected && started.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let report = client.shutdown();
+    assert!(report.stats.is_conserved(), "{report:?}");
+    println!("recovered.{}", report.stats.recovered);
+    println!("delivered.{}", report.stats.delivered);
 }
 
 fn builder(request: &Request) -> ClientBuilder {
@@ -85,6 +112,9 @@ fn builder(request: &Request) -> ClientBuilder {
         .flush_at(usize::MAX)
         .backoff(Duration::from_millis(20), Duration::from_millis(100))
         .shutdown_timeout(Duration::from_secs(30));
+    if let Some(dir) = env::var_os("CRASHER_DIR") {
+        builder = if request.has("spool") { builder.spool_dir(dir) } else { builder.crash_dir(dir) };
+    }
     if request.has("person") {
         builder = builder.crash_distinct_id("somebody");
     }

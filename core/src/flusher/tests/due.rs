@@ -44,6 +44,21 @@ fn a_lane_half_full_of_bytes_is_sent_however_few_its_events_are() {
 }
 
 #[test]
+fn the_fullest_lane_counts_by_events_or_by_bytes() {
+    let mut s = Scenario::<3>::new(Policy { queue_events_max: 64, ..Policy::default() });
+    assert_eq!(s.flusher.fullness(), 0);
+    s.capture(0, 4);
+    s.capture(1, 16);
+    assert_eq!(s.flusher.fullness(), 64, "a quarter of the events");
+    s.capture(1, 48);
+    assert_eq!(s.flusher.fullness(), 256);
+
+    let mut s = Scenario::<1>::new(Policy { queue_events_max: 1_000_000, ..Policy::default() });
+    s.capture(0, (1 << 15) / FRAME_BYTES);
+    assert!((127..=128).contains(&s.flusher.fullness()), "half of the bytes");
+}
+
+#[test]
 fn flush_at_beyond_the_queue_means_a_full_queue() {
     let mut s = Scenario::<1>::new(Policy { flush_at: 100, queue_events_max: 4, ..Policy::default() });
     s.capture(0, 4);

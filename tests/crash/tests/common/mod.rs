@@ -6,9 +6,10 @@
 use quillet_support::Sink;
 use quillet_support::sink::Event;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// For things that take milliseconds on an idle machine.
@@ -59,6 +60,51 @@ pub fn run(program: &Path, sink: &Sink, dir: Option<&Path>, words: &[&str]) -> E
 #[track_caller]
 pub fn crash(sink: &Sink, words: &[&str]) -> Ended {
     run(Path::new(env!("CARGO_BIN_EXE_crasher")), sink, None, words)
+}
+
+/// The crasher in this folder, which it uses for its crash file.
+#[track_caller]
+pub fn run_in(folder: &Folder, sink: &Sink, words: &[&str]) -> Ended {
+    run(Path::new(env!("CARGO_BIN_EXE_crasher")), sink, Some(&folder.path), words)
+}
+
+/// The next start in this folder, which lasts until so many events were delivered.
+#[track_caller]
+pub fn recover(folder: &Folder, sink: &Sink, events: usize, words: &[&str]) -> Ended {
+    let events = events.to_string();
+    let mut all = vec!["recover", &events];
+    all.extend(words.iter().filter(|word| **word == "spool"));
+    let ended = run_in(folder, sink, &all);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    ended
+}
+
+/// A folder of one test's own, which goes with it.
+#[derive(Debug)]
+pub struct Folder {
+    pub path: PathBuf,
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("quillet-crash-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self { path }
+    }
+
+    /// The names of what is in it.
+    pub fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.path).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
 }
 
 /// The `$exception` events that arrived.

@@ -1,0 +1,149 @@
+//! Fatal signals of real processes: how they end, and what the next start tells about it.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should stop")]
+
+mod common;
+
+use common::{Ended, Folder, exceptions, message, recover, run_in};
+use quillet_support::Sink;
+use quillet_support::sink::Event;
+use std::os::unix::process::ExitStatusExt;
+
+const SEGV: i32 = 11;
+const BUS: i32 = 7;
+const ILL: i32 = 4;
+const FPE: i32 = 8;
+const ABRT: i32 = 6;
+const TRAP: i32 = 5;
+
+/// Events that the crasher captures before its end.
+const EVENTS: usize = 5;
+
+/// Crashes with these words in a fresh folder, has the next start deliver, and gives what is told about the end.
+#[track_caller]
+fn crash_and_recover(words: &[&str], found: usize) -> (Ended, Vec<std::sync::Arc<Event>>) {
+    let (sink, folder) = (Sink::start(), Folder::new());
+    let ended = run_in(&folder, &sink, words);
+    assert!(sink.stored().is_empty(), "nothing was sent before the end: {words:?}");
+    let next = recover(&folder, &sink, found, words);
+    assert_eq!(next.number("recovered"), found as u64, "{words:?}: {ended:?} {next:?}");
+    let before_the_end = sink.stored().iter().filter(|event| event.name() == "before the end").count();
+    assert_eq!(before_the_end, EVENTS, "{words:?}: {ended:?}");
+    assert_eq!(folder.files(), Vec::<String>::new(), "{words:?}");
+    sink.assert_clean();
+    (ended, exceptions(&sink))
+}
+
+#[test]
+fn every_fatal_signal_on_every_kind_of_thread_is_told_once() {
+    for (end, signal, name, text) in [
+        ("segv", SEGV, "SIGSEGV", "invalid memory reference at 0x10 (address not mapped)"),
+        ("bus", BUS, "SIGBUS", "(nothing behind the mapping)"),
+        ("ill", ILL, "SIGILL", "illegal instruction"),
+        ("fpe", FPE, "SIGFPE", "arithmetic error (division by zero)"),
+        ("trap", TRAP, "SIGTRAP", "trap"),
+        ("abort", ABRT, "SIGABRT", "aborted"),
+        ("alloc_error", ABRT, "SIGABRT", "aborted"),
+        ("raise_segv", SEGV, "SIGSEGV", "(sent by a process)"),
+        ("raise_bus", BUS, "SIGBUS", "(sent by a process)"),
+        ("raise_abrt", ABRT, "SIGABRT", "aborted"),
+        ("raise_trap", TRAP, "SIGTRAP", "(sent by a process)"),
+    ] {
+        for thread in ["main", "std", "c"] {
+            let (ended, told) = crash_and_recover(&[end, thread, "signals"], EVENTS + 1);
+            assert_eq!(ended.status.signal(), Some(signal), "{end} on {thread}: {ended:?}");
+            let [event] = &told[..] else { panic!("{end} on {thread}: {} exceptions", told.len()) };
+            let entry = &event.property("$exception_list")[0];
+            assert_eq!(entry["type"], name, "{end} on {thread}");
+            assert!(message(event).contains(text), "{end} on {thread}: {}", message(event));
+            assert_eq!(entry["mechanism"]["type"], "signal");
+            assert_eq!(entry["mechanism"]["handled"], false);
+            assert_eq!(event.property("$exception_level"), "fatal");
+            assert_eq!(event.property("$exception_source"), "os.signal");
+            assert_eq!(event.property("release"), "1.2.3", "the dead process's, not the next one's");
+            let expected = match thread {
+                "main" => "main",
+                "std" => "worker",
+                _ => "crasher",
+            };
+            assert_eq!(event.property("$exception_thread_name"), expected);
+            frames_lie_in_the_program(event);
+        }
+    }
+}
+
+/// At least where it happened is known, and which image that is.
+fn frames_lie_in_the_program(event: &Event) {
+    let frames = event.property("$exception_list")[0]["stacktrace"]["frames"].as_array().unwrap();
+    let last = frames.last().unwrap();
+    assert!(last["instruction_addr"].is_string() && last["image_addr"].is_string(), "{last}");
+    assert!(event.property("$debug_images").is_array());
+}
+
+#[test]
+fn an_overflowing_stack_is_told_of_where_threads_have_another_one() {
+    for thread in ["main", "std"] {
+        let (ended, told) = crash_and_recover(&["stack_overflow", thread, "signals"], EVENTS + 1);
+        assert_eq!(ended.status.signal(), Some(ABRT), "the standard library aborts: {ended:?}");
+        assert!(ended.err.contains("has overflowed its stack"), "{ended:?}");
+        let [event] = &told[..] else { panic!("{} exceptions", told.len()) };
+        assert_eq!(event.property("$exception_list")[0]["type"], "SIGSEGV");
+        assert!(message(event).contains("probably a stack overflow"), "{}", message(event));
+    }
+    // The calling thread is given one if it has none.
+    let (ended, told) = crash_and_recover(&["stack_overflow", "main", "signals", "no_stack"], EVENTS + 1);
+    assert!(ended.status.signal().is_some(), "{ended:?}");
+    assert_eq!(told.len(), 1);
+}
+
+#[test]
+fn what_a_program_does_with_its_signals_is_respected() {
+    // Dealt with: nothing happened.
+    for words in [
+        &["segv", "main", "signals", "handles"][..],
+        &["raise_segv", "main", "signals", "handles"],
+        &["raise_segv", "std", "signals", "handles_plainly"],
+        &["raise_segv", "main", "signals", "ignores"],
+    ] {
+        let (sink, folder) = (Sink::start(), Folder::new());
+        let ended = run_in(&folder, &sink, words);
+        assert_eq!(ended.status.code(), Some(0), "{words:?}: {ended:?}");
+        assert_eq!(sink.stored().len(), EVENTS);
+        assert_eq!(exceptions(&sink).len(), 0, "{words:?}");
+        assert_eq!(folder.files(), Vec::<String>::new(), "{words:?}");
+    }
+    // Reset, aborted, ended otherwise: each as it would have been.
+    for (words, signal) in [
+        (&["segv", "std", "signals", "resets"][..], SEGV),
+        (&["raise_segv", "main", "signals", "resets"], SEGV),
+        (&["segv", "c", "signals", "aborts"], ABRT),
+        (&["segv", "main", "signals", "ignores"], SEGV),
+        (&["abort", "main", "signals", "handles_abort"], ABRT),
+    ] {
+        let (ended, told) = crash_and_recover(words, EVENTS + 1);
+        assert_eq!(ended.status.signal(), Some(signal), "{words:?}: {ended:?}");
+        assert_eq!(told.len(), 1, "{words:?}");
+    }
+}
+
+#[test]
+fn threads_that_crash_together_are_told_of_once() {
+    let (ended, told) = crash_and_recover(&["many_threads", "main", "signals"], EVENTS + 1);
+    assert_eq!(ended.status.signal(), Some(SEGV), "{ended:?}");
+    assert_eq!(told.len(), 1);
+}
+
+#[test]
+fn a_panic_that_aborts_is_told_with_its_message_and_not_as_sigabrt() {
+    for end in ["double_panic", "extern_c"] {
+        let panics = if end == "double_panic" { 2 } else { 1 };
+        let (ended, told) = crash_and_recover(&[end, "std", "signals", "hook"], EVENTS + panics);
+        assert_eq!(ended.status.signal(), Some(ABRT), "{ended:?}");
+        assert_eq!(told.len(), panics);
+        assert!(told.iter().all(|event| event.property("$exception_list")[0]["type"] == "Panic"));
+    }
+    // Without the hook there is nobody else to tell.
+    let (_, told) = crash_and_recover(&["double_panic", "std", "signals"], EVENTS + 1);
+    assert_eq!(told[0].property("$exception_list")[0]["type"], "SIGABRT");
+}
