@@ -27,6 +27,7 @@ where they go
   --host URL            otherwise POSTHOG_HOST, otherwise PostHog in the United States
   --spool DIRECTORY     what was acknowledged survives outages and the end of the process; without it, only outages as
                         long as the queue has room
+  --spool-bytes BYTES   most that the directory may hold, at least 64 MiB [1073741824]
   --name NAME           property `gateway` of every event [the host's name]
   --gzip                compressed requests
 
@@ -49,6 +50,7 @@ pub struct Args {
     pub key: String,
     pub host: Option<String>,
     pub spool: Option<PathBuf>,
+    pub spool_bytes: u64,
     pub name: String,
     pub gzip: bool,
     pub queue: usize,
@@ -67,6 +69,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Option<Args>, String> {
         key: env::var("POSTHOG_API_KEY").unwrap_or_default(),
         host: env::var("POSTHOG_HOST").ok(),
         spool: None,
+        spool_bytes: 1 << 30,
         name: host_name(),
         gzip: false,
         queue: 20_000,
@@ -81,12 +84,12 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Option<Args>, String> {
             "help" => return Ok(None),
             "stdin" => args.stdin = true,
             "gzip" => args.gzip = true,
-            option @ ("tcp" | "udp" | "serial" | "key" | "host" | "spool" | "name" | "queue" | "line-bytes" | "rate"
-            | "burst" | "devices" | "remember") => {
+            option @ ("tcp" | "udp" | "serial" | "key" | "host" | "spool" | "spool-bytes" | "name" | "queue"
+            | "line-bytes" | "rate" | "burst" | "devices" | "remember") => {
                 let value = parser.value().map_err(say)?;
                 args.set(option, value).map_err(|error| format!("--{option}: {error}"))?;
             }
-            _ => return Err(Long(&option.to_owned()).unexpected().to_string()),
+            _ => return Err(Long(option).unexpected().to_string()),
         }
     }
     if args.tcp.is_none() && args.udp.is_none() && args.serial.is_none() && !args.stdin {
@@ -106,6 +109,7 @@ impl Args {
             "udp" => self.udp = Some(value.parse().map_err(say)?),
             "serial" => self.serial = Some(value.into()),
             "spool" => self.spool = Some(value.into()),
+            "spool-bytes" => self.spool_bytes = within(value.parse().map_err(say)?, 64 << 20, 1 << 50)?,
             "key" => self.key = value.string().map_err(say)?,
             "host" => self.host = Some(value.string().map_err(say)?),
             "name" => self.name = value.string().map_err(say)?,
@@ -131,7 +135,7 @@ fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should stop")]
     use super::*;
 
     fn parsed(line: &str) -> Result<Option<Args>, String> {

@@ -203,7 +203,7 @@ fn hex(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should stop")]
     use super::*;
 
     const ID: &str = "0198c0de-0000-7000-8000-000000000001";
@@ -213,7 +213,8 @@ mod tests {
         let json = format!(
             r#"{{"event":"door opened","distinct_id":"door-7","uuid":"{ID}","timestamp":"2026-03-01T12:00:05Z","properties":{{"battery":3.71,"n":-3,"open":true,"room":"server room"}}}},"#
         );
-        let compact = format!("door%20opened door-7 #{ID} @1772366405000 battery=3.71 n=-3 open=true room=server%20room\r");
+        let compact =
+            format!("door%20opened door-7 #{ID} @1772366405000 battery=3.71 n=-3 open=true room=server%20room\r");
         let frames = [parse(json.as_bytes()).unwrap(), parse(compact.as_bytes()).unwrap()];
         for frame in &frames {
             assert_eq!((&*frame.event, frame.distinct_id.as_deref()), ("door opened", Some("door-7")));

@@ -149,7 +149,9 @@ impl Intake {
                 Tally::count(&self.tally.accepted);
                 Reply::Accepted(uuid)
             }
-            Err(reason @ (CaptureError::Full | CaptureError::Busy | CaptureError::Closed)) => self.later(reason.as_str()),
+            Err(reason @ (CaptureError::Full | CaptureError::Busy | CaptureError::Closed)) => {
+                self.later(reason.as_str())
+            }
             Err(reason) => {
                 Tally::count(&self.tally.refused);
                 Reply::Refused(reason.as_str())
@@ -215,7 +217,7 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should stop")]
     use super::*;
     use quillet::transport::memory::MemoryTransport;
 

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use args::{Args, HELP};
 use intake::Intake;
 use net::{Ended, Net};
-use quillet::Client;
+use quillet::{Client, Durability};
 
 /// Between two looks at the statistics, on a terminal.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -45,8 +45,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Longest end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most bytes of ring in each lane; the events that `--queue` allows need less.
-const QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of ring in each lane, enough for 20,000 events of 200 bytes. A spool file holds nine of them.
+const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
 fn main() -> ExitCode {
     let args = match args::parse(lexopt::Parser::from_env()) {
@@ -70,7 +70,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let intake = Arc::new(Intake::new(client(args)?, args.limits, args.remember));
+    let client = client(args)?;
+    if args.spool.is_some() && client.durability() == Durability::Memory {
+        return Err("the spool directory cannot be used, so nothing could be promised to the devices".into());
+    }
+    let intake = Arc::new(Intake::new(client, args.limits, args.remember));
     let mut net = Net::bind(args.tcp, args.udp, Arc::clone(&intake), args.devices)?;
     let [tcp, udp] = net.bound();
     for (kind, address) in [("tcp", tcp), ("udp", udp)] {
@@ -115,7 +119,7 @@ fn client(args: &Args) -> Result<Client, quillet::BuildError> {
         builder = builder.host(host.as_str());
     }
     if let Some(directory) = &args.spool {
-        let _ = directory;
+        builder = builder.spool_dir(directory).spool_bytes_max(args.spool_bytes);
     }
     builder.build()
 }

@@ -192,8 +192,7 @@ impl Net {
                 continue;
             }
             let limits = &self.intake.limits;
-            let device =
-                self.addresses.entry(address).or_insert_with(|| Device::new(address.to_string(), limits, now));
+            let device = self.addresses.entry(address).or_insert_with(|| Device::new(address.to_string(), limits, now));
             let lines = bytes.get(..len).unwrap_or_default().split(|byte| *byte == b'\n');
             let mut answers = String::new();
             for line in lines.filter(|line| !line.trim_ascii().is_empty()) {

@@ -63,7 +63,7 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, max: usize) -> Line {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should stop")]
     use super::*;
     use crate::intake::Limits;
     use quillet::Client;
@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn lines_are_answered_in_order_and_a_long_one_costs_only_itself() {
         let memory = MemoryTransport::new();
-        let client = Client::builder("phc_gateway").host("http://127.0.0.1:9").transport(memory.clone()).without_thread();
+        let client =
+            Client::builder("phc_gateway").host("http://127.0.0.1:9").transport(memory.clone()).without_thread();
         let limits = Limits { rate: 1e6, burst: 1e6, line_bytes: 64 };
         let intake = Intake::new(client.build().unwrap(), limits, 10);
         let input = format!("first\n\n{}\nsecond - a=1\r\n{{\nlast", "x".repeat(70_000));
