@@ -8,7 +8,7 @@
 #![allow(unsafe_code, reason = "kill")]
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -118,7 +118,7 @@ const FRAMES: usize = 100;
 
 /// Every hundredth frame is malformed, each device's at another place.
 fn is_malformed(device: usize, frame: usize) -> bool {
-    (device + frame) % 100 == 0
+    (device + frame).is_multiple_of(100)
 }
 
 fn uuid(device: usize, frame: usize) -> Uuid {
