@@ -240,6 +240,7 @@ impl Worker {
     fn keep_safe(&mut self) {
         let Some((recovery, _)) = &mut self.recovery else { return };
         let (now, wall) = (self.shared.clock.now(), self.shared.wall_clock.now());
+        let mut decided = Counters::default();
         while let Some(surplus) = self.flusher.surplus(SEGMENT_BYTES).filter(|_| recovery.is_keeping()) {
             let random = getrandom::u64().unwrap_or_default();
             let bytes = surplus.frames.0.len() + surplus.frames.1.len();
@@ -253,8 +254,11 @@ impl Worker {
             }
             self.flusher.hand_over(lane, bytes, events);
             count(&self.flusher, &mut self.published, &mut control);
+            // Older events may have had to go for these.
+            decided.add(&control.settle_spool(recovery));
         }
         self.keep_at = recovery.cover(now, wall, &self.flusher, false);
+        self.observers.tell(&decided, None);
     }
 
     fn decide(&mut self, deadline: Option<Instant>) -> Step {

@@ -9,4 +9,6 @@
 mod common;
 mod victim;
 
+mod outage;
 mod recovery;
+mod safety;
