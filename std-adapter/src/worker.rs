@@ -120,7 +120,7 @@ impl Control {
     }
 
     /// Counts what the spool has done since the last time; says what became of events.
-    fn settle_spool(&mut self, recovery: &mut Recovery) -> Counters {
+    pub(crate) fn settle_spool(&mut self, recovery: &mut Recovery) -> Counters {
         let (ledger, pending) = recovery.settle();
         let mut decided = ledger.counters;
         for (sum, dropped) in decided.dropped.iter_mut().zip(ledger.dropped) {
@@ -373,6 +373,11 @@ impl Worker {
             let is_kept = recovery.is_keeping();
             let (clock, wall_clock) = (self.shared.clock, self.shared.wall_clock);
             recovery.cover(clock.now(), wall_clock.now(), &self.flusher, true);
+            // Of what is loaded nobody decides any more, and an abandoned client has counted it.
+            control.settle_spool(&mut recovery);
+            if control.abandoned.is_some() {
+                control.replaying = 0;
+            }
             match control.abandoned {
                 Some((_, DropReason::Discarded)) => recovery.erase(),
                 Some(_) => recovery.close(control.left),

@@ -119,7 +119,8 @@ impl Drop for Victim {
 pub fn become_one_if_asked() {
     let Ok(host) = env::var(HOST) else { return };
     let (dir, events) = (env::var(DIR).unwrap(), env::var(EVENTS).unwrap().parse::<u64>().unwrap());
-    let client = spooling(host, Path::new(&dir)).api_key(API_KEY).build().unwrap();
+    let client =
+        spooling(host, Path::new(&dir)).api_key(API_KEY).super_property("release", "of the dead").build().unwrap();
     assert_ne!(client.durability(), Durability::Memory);
     let mut out = std::io::stdout();
     writeln!(out).unwrap();
