@@ -103,7 +103,7 @@ pub mod design {}
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub use ring::model as ring_model;
+pub use ring::{model as ring_model, splice as ring_splice};
 
 // In the order of the data's path.
 pub use event::{Event, LiteralName};

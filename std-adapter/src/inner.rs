@@ -99,7 +99,12 @@ impl Inner {
         let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, live, flusher_seed));
         let sending = Sending { envelope: envelope.clone(), policy: kept, seed: flusher_seed };
         let recovery = Recovery::with_crash_files(recovery, CrashFiles::of(&config.crash, owner));
-        let recovery = recovery.map(|recovery| (recovery, sending));
+        let mut control = Control::default();
+        let recovery = recovery.map(|mut recovery| {
+            // Making room for the new file may have cost old events.
+            control.settle_spool(&mut recovery);
+            (recovery, sending)
+        });
         let shared = Arc::new(Shared {
             lanes,
             gates: WipedByte::new(gates).ok_or(BuildError::OutOfMemory)?,
@@ -108,7 +113,7 @@ impl Inner {
             client,
             asleep: AtomicBool::new(false),
             refused: [const { AtomicU64::new(0) }; CaptureError::COUNT],
-            control: Mutex::new(Control::default()),
+            control: Mutex::new(control),
             changed: Condvar::new(),
             thread: OnceLock::new(),
             clock: SystemClock::new(),

@@ -120,7 +120,7 @@ impl Control {
     }
 
     /// Counts what the spool has done since the last time; says what became of events.
-    fn settle_spool(&mut self, recovery: &mut Recovery) -> Counters {
+    pub(crate) fn settle_spool(&mut self, recovery: &mut Recovery) -> Counters {
         let (ledger, pending) = recovery.settle();
         let mut decided = ledger.counters;
         for (sum, dropped) in decided.dropped.iter_mut().zip(ledger.dropped) {
@@ -240,6 +240,7 @@ impl Worker {
     fn keep_safe(&mut self) {
         let Some((recovery, _)) = &mut self.recovery else { return };
         let (now, wall) = (self.shared.clock.now(), self.shared.wall_clock.now());
+        let mut decided = Counters::default();
         while let Some(surplus) = self.flusher.surplus(SEGMENT_BYTES).filter(|_| recovery.is_keeping()) {
             let random = getrandom::u64().unwrap_or_default();
             let bytes = surplus.frames.0.len() + surplus.frames.1.len();
@@ -253,8 +254,11 @@ impl Worker {
             }
             self.flusher.hand_over(lane, bytes, events);
             count(&self.flusher, &mut self.published, &mut control);
+            // Older events may have had to go for these.
+            decided.add(&control.settle_spool(recovery));
         }
         self.keep_at = recovery.cover(now, wall, &self.flusher, false);
+        self.observers.tell(&decided, None);
     }
 
     fn decide(&mut self, deadline: Option<Instant>) -> Step {
@@ -369,6 +373,11 @@ impl Worker {
             let is_kept = recovery.is_keeping();
             let (clock, wall_clock) = (self.shared.clock, self.shared.wall_clock);
             recovery.cover(clock.now(), wall_clock.now(), &self.flusher, true);
+            // Of what is loaded nobody decides any more, and an abandoned client has counted it.
+            control.settle_spool(&mut recovery);
+            if control.abandoned.is_some() {
+                control.replaying = 0;
+            }
             match control.abandoned {
                 Some((_, DropReason::Discarded)) => recovery.erase(),
                 Some(_) => recovery.close(control.left),

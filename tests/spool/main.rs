@@ -7,6 +7,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod image;
 mod victim;
 
+mod damage;
+mod outage;
 mod recovery;
+mod retain;
+mod safety;

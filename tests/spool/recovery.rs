@@ -1,20 +1,11 @@
 //! What a dead process left is delivered, once and as it was.
 
 use crate::common::{PATIENCE, capture, conserved, fates, stored, texts};
-use crate::victim::{Folder, Victim, become_one_if_asked, spooling};
+use crate::victim::{Folder, Victim, become_one_if_asked, eventually, spooling};
 use quillet_support::sink::refuses;
 use quillet_support::{Answer, Sink};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
-
-/// Waits for something that no event announces.
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < PATIENCE, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use std::time::Duration;
 
 #[test]
 fn events_of_a_killed_process_are_delivered_by_the_next_start() {

@@ -2,7 +2,7 @@
 //!
 //! In: a directory, a host, and how many events. Out: the uuids of those that were accepted, and a dead process.
 
-use crate::common::{API_KEY, accepted};
+use crate::common::{API_KEY, PATIENCE, accepted};
 use quillet::{ClientBuilder, Durability, Event};
 use std::env;
 use std::fs;
@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const DIR: &str = "QUILLET_TEST_SPOOL_DIR";
 const HOST: &str = "QUILLET_TEST_SPOOL_HOST";
@@ -68,6 +68,15 @@ pub fn spooling(host: impl Into<String>, dir: &Path) -> ClientBuilder {
     crate::common::quick(host).queue_bytes(256 * 1024).spool_dir(dir)
 }
 
+/// Waits for something that no event announces.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A process that has captured its events and waits to be killed.
 pub struct Victim {
     process: Child,
@@ -110,7 +119,8 @@ impl Drop for Victim {
 pub fn become_one_if_asked() {
     let Ok(host) = env::var(HOST) else { return };
     let (dir, events) = (env::var(DIR).unwrap(), env::var(EVENTS).unwrap().parse::<u64>().unwrap());
-    let client = spooling(host, Path::new(&dir)).api_key(API_KEY).build().unwrap();
+    let client =
+        spooling(host, Path::new(&dir)).api_key(API_KEY).super_property("release", "of the dead").build().unwrap();
     assert_ne!(client.durability(), Durability::Memory);
     let mut out = std::io::stdout();
     writeln!(out).unwrap();

@@ -43,6 +43,9 @@ mod header;
 pub mod model;
 mod producer;
 mod recover;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod splice;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

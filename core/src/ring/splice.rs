@@ -1,0 +1,151 @@
+//! Recovery of images that nobody could have left in order: arbitrary bytes, and pages of two laps. For tests and fuzz
+//! targets.
+//!
+//! In: a story, decoded from arbitrary bytes. A ring is filled and drained over several laps; now and then its memory is
+//! copied. The image is put together from pages of these copies, as a disk holds them after a power cut, and damaged a
+//! little more. Out: nothing, or a panic, if recovery gives out anything that was never captured.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a model finds mistakes by panicking")]
+
+extern crate std;
+
+use std::collections::BTreeSet;
+use std::format;
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+use super::{Checkpoint, Consumer, Ring, Trust};
+use crate::frame::is_frame;
+
+/// Bytes of the ring. Frames take some 200 of them.
+const CAPACITY: usize = 4096;
+
+/// What a disk writes at once. Smaller than in truth, like the ring.
+const PAGE: usize = 128;
+
+/// A frame that differs from every other one in each of its parts.
+fn frame(number: usize, filler: usize) -> Vec<u8> {
+    let digits = format!("{number:012}");
+    let text: String = digits.chars().cycle().take(filler).collect();
+    format!(
+        "{{\"uuid\":\"00000000-0000-7000-8000-{digits}\",\"timestamp\":\"2026-11-23T00:00:00.{:06}Z\",\"event\":\"e{digits}\",\
+         \"distinct_id\":\"d{digits}\",\"properties\":{{\"$lib\":\"quillet\",\"n\":\"{text}\"}}}},\n",
+        number % 1_000_000
+    )
+    .into_bytes()
+}
+
+/// Plays a story. Says how many events were recovered, of how many that were pending in the end.
+///
+/// # Panics
+///
+/// If recovery gives out what was never captured.
+pub fn play(story: &[u8]) -> (usize, usize) {
+    let mut story = story.iter().copied();
+    let mut next = move || usize::from(story.next().unwrap_or(0));
+    let mut memory = vec![0; Ring::bytes_for(CAPACITY) + Ring::ALIGN];
+    let aligned = memory.as_ptr().align_offset(Ring::ALIGN);
+    let memory = &mut memory[aligned..][..Ring::HEADER_BYTES + CAPACITY];
+    let (mut frames, mut copies, mut checkpoints) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let start = next().wrapping_mul(0x0101).wrapping_neg();
+    drop(Ring::format_at(memory, start).unwrap());
+    let (mut covered, mut pending) = (start, 0);
+    for step in 0..24 + next() % 64 {
+        let (mut producer, mut consumer) = Ring::attach(memory).unwrap().split();
+        let bytes = frame(step, next() % 300);
+        if let Ok(mut grant) = producer.grant(bytes.len()) {
+            grant.bytes_mut().copy_from_slice(&bytes);
+            grant.commit(bytes.len());
+            frames.insert(bytes);
+        }
+        match next() % 16 {
+            0..8 => release_one(&mut consumer),
+            8 => consumer.read().release(),
+            9..13 => {
+                for (from, stretch) in consumer.stretches_since(covered) {
+                    if !stretch.is_empty() {
+                        checkpoints.push(Checkpoint::of(from, stretch));
+                        covered = from.wrapping_add(stretch.len());
+                    }
+                }
+            }
+            _ => {}
+        }
+        pending = consumer.pending();
+        if next() % 4 == 0 {
+            copies.push(memory.to_vec());
+        }
+    }
+    copies.push(memory.to_vec());
+    // Most pages are as they were in the end; some stories have none that is not.
+    let (newest, share) = (copies.len() - 1, 1 + next() % 32);
+    let choice: Vec<usize> = (0..memory.len().div_ceil(PAGE))
+        .map(|_| if next() % share == 1 { next() % copies.len() } else { newest })
+        .collect();
+    for (at, (page, copy)) in memory.chunks_mut(PAGE).zip(choice).enumerate() {
+        page.copy_from_slice(&copies[copy][at * PAGE..][..page.len()]);
+    }
+    for _ in 0..(next() % 8).saturating_sub(5) {
+        let at = next() << 8 | next();
+        memory[at % CAPACITY] ^= 1 << (next() % 8);
+    }
+    let newest = checkpoints.len().saturating_sub(100);
+    (check(memory, Trust::Checkpoints(&checkpoints[newest..]), Some(&frames)), pending)
+}
+
+/// Recovers `memory`, whatever it holds, and looks at what can be sent.
+///
+/// # Panics
+///
+/// If that is not whole frames; given all that were ever captured, if it is not some of these.
+pub fn check(memory: &mut [u8], trust: Trust<'_>, captured: Option<&BTreeSet<Vec<u8>>>) -> usize {
+    let Ok((ring, recovered)) = Ring::recover(memory, trust) else { return 0 };
+    assert_eq!(ring.pending(), recovered.events);
+    let (_, mut consumer) = ring.split();
+    let read = consumer.read();
+    let (first, second) = read.slices();
+    let mut events = 0;
+    for slice in [first, second] {
+        for found in slice.split_inclusive(|&byte| byte == b'\n') {
+            let blank = found.iter().take_while(|&&byte| byte == b' ').count();
+            let found = &found[blank..];
+            if found.is_empty() {
+                continue;
+            }
+            assert!(is_frame(found), "{}", String::from_utf8_lossy(found));
+            assert!(captured.is_none_or(|all| all.contains(found)), "{}", String::from_utf8_lossy(found));
+            events += 1;
+        }
+    }
+    assert_eq!(events, recovered.events);
+    read.release();
+    assert_eq!(consumer.pending(), 0);
+    events
+}
+
+fn release_one(consumer: &mut Consumer<'_>) {
+    let (first, _) = consumer.slices(consumer.tail(), consumer.head());
+    if let Some(newline) = first.iter().position(|&byte| byte == b'\n') {
+        let end = consumer.position_after(consumer.tail(), newline + 1);
+        consumer.release(end, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Prng;
+
+    #[test]
+    fn nothing_is_recovered_that_was_never_captured() {
+        let mut prng = Prng::new([5, 8]);
+        let (mut recovered, mut pending) = (0, 0);
+        for _ in 0..if cfg!(debug_assertions) { 300 } else { 20_000 } {
+            let story: Vec<u8> = (0..512).map(|_| prng.next() as u8).collect();
+            let (found, left) = play(&story);
+            (recovered, pending) = (recovered + found, pending + left);
+        }
+        assert!(recovered > pending / 4, "{recovered} of {pending}: so little proves nothing");
+    }
+}

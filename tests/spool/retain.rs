@@ -1,0 +1,87 @@
+//! How much the spool may take, and what is said about those who left something in it.
+
+use crate::common::{capture, stored};
+use crate::victim::{Folder, Victim, become_one_if_asked, spooling};
+use quillet::DropReason;
+use quillet_support::sink::refuses;
+use quillet_support::{Answer, Rule, Sink};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+#[test]
+fn events_that_waited_too_long_are_dropped_and_counted() {
+    become_one_if_asked();
+    let (folder, sink) = (Folder::new(), Sink::start());
+    let test = "retain::events_that_waited_too_long_are_dropped_and_counted";
+    Victim::start(test, &sink.host(), folder.path(), 7).kill();
+    let ring = folder.files_with("ring").pop().unwrap();
+    // The name says when it was made: in 2001.
+    let old = ring.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
+    fs::rename(&ring, ring.with_file_name(format!("1000000000000-{old}"))).unwrap();
+    let report = spooling(sink.host(), folder.path()).build().unwrap().shutdown();
+    assert_eq!((report.stats.recovered, report.stats.dropped_for(DropReason::Expired)), (7, 7));
+    assert_eq!((folder.files().len(), sink.requests().len()), (0, 0));
+}
+
+#[test]
+fn a_crash_loop_of_a_hundred_starts_stays_within_the_limits() {
+    let (folder, sink) = (Folder::new(), Sink::start());
+    sink.rule(Rule::Always(Answer::status(503)));
+    let builder = || spooling(sink.host(), folder.path()).spool_files_max(20).spool_bytes_max(8 * 1024 * 1024);
+    let mut left = 0_i64;
+    for start in 0..100 {
+        let client = builder().build().unwrap();
+        capture(&client, "before the crash", 3);
+        let stats = client.shutdown_within(Duration::ZERO).stats;
+        assert!(stats.is_conserved(), "{start}: {stats:?}");
+        // A client may drop what earlier ones left.
+        left += 3 - stats.dropped_total() as i64;
+        drop(client);
+        let files = folder.files();
+        let bytes: u64 = files.iter().map(|path| fs::metadata(path).unwrap().blocks() * 512).sum();
+        assert!(files.len() <= 20 && bytes <= 8 * 1024 * 1024, "{start}: {} files, {bytes} bytes", files.len());
+    }
+    sink.clear_answers();
+    let report = builder().build().unwrap().shutdown();
+    assert!(report.is_complete);
+    let found = report.stats.delivered + report.stats.dropped_total();
+    assert!(report.stats.delivered >= 3 && found as i64 == left, "{left}: {report:?}");
+    assert_eq!(folder.files().len(), 0);
+}
+
+#[test]
+fn a_process_that_was_killed_is_reported_if_that_is_wanted() {
+    become_one_if_asked();
+    let (folder, sink) = (Folder::new(), Sink::start());
+    let test = "retain::a_process_that_was_killed_is_reported_if_that_is_wanted";
+    let uuids = Victim::start(test, &sink.host(), folder.path(), 3).kill();
+    // The first recovery is cut short: what it says must be what the second one says.
+    let copy = fs::read(folder.files_with("ring").pop().unwrap()).unwrap();
+    let name = folder.files_with("ring").pop().unwrap();
+    let recover = || {
+        let client = spooling(sink.host(), folder.path()).report_unclean_end(true).build().unwrap();
+        client.shutdown()
+    };
+    assert_eq!(recover().stats.recovered, 4);
+    fs::write(&name, copy).unwrap();
+    assert_eq!(recover().stats.recovered, 4);
+    let reports: Vec<_> =
+        sink.stored().into_iter().filter(|event| event.name() == "process ended without shutdown").collect();
+    assert_eq!(reports.len(), 1, "the same event twice is one");
+    assert_eq!(reports[0].property("release"), "of the dead", "its own properties, not those of whoever speaks of it");
+    assert_eq!(stored(&sink).len(), uuids.len() + 1);
+    assert_eq!(sink.view(|journal| journal.duplicates()), 4);
+    sink.assert_clean();
+}
+
+#[test]
+fn a_process_that_shut_down_is_not_reported() {
+    let (folder, host) = (Folder::new(), refuses().unwrap());
+    let client = spooling(&host, folder.path()).build().unwrap();
+    capture(&client, "left behind", 2);
+    client.shutdown_within(Duration::ZERO);
+    drop(client);
+    let client = spooling(&host, folder.path()).report_unclean_end(true).build().unwrap();
+    assert_eq!(client.shutdown_within(Duration::from_millis(200)).stats.recovered, 2);
+}
