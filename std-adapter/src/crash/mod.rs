@@ -70,7 +70,10 @@ impl Crash {
         Self {
             person: options.person.clone(),
             panics: panic::Panics::default(),
-            guard: mapping.as_ref().map(|mapping| mapping.range()).and_then(|(start, bytes)| guard::guard(start, bytes)),
+            guard: mapping
+                .as_ref()
+                .map(|mapping| mapping.range())
+                .and_then(|(start, bytes)| guard::guard(start, bytes)),
             mapping,
             file: file.map(Arc::new),
             wants_signals: AtomicBool::new(false),
