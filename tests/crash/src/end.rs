@@ -26,6 +26,8 @@ pub(crate) fn end(request: &Request, client: &Client) {
         }
         "extern_c" => panics_in_c(),
         "caught" => caught(30),
+        "caught_once" => caught(1),
+        "truncated" => truncated(client),
         "full_queue" => {
             while client.capture(event!("filler", SOMEBODY)).is_accepted() {}
             caught(1);
@@ -41,13 +43,19 @@ pub(crate) fn end(request: &Request, client: &Client) {
             assert!(client.write_crash_file());
             std::process::exit(7);
         }
-        "write_and_live" => {
+        "write_twice" => {
             assert!(client.write_crash_file());
-            client.flush(PATIENCE).unwrap();
-            // The worker empties the file when it looks the next time.
-            std::thread::sleep(Duration::from_millis(200));
+            assert!(client.flush(PATIENCE).is_ok());
+            assert!(client.capture(event!("after the flush", SOMEBODY)).is_accepted());
+            assert!(client.write_crash_file());
             std::process::exit(7);
         }
+        "write_and_flush" => {
+            assert!(client.write_crash_file());
+            assert!(client.flush(PATIENCE).is_ok());
+            std::process::exit(7);
+        }
+        "write_while_working" => write_while_working(client),
         other if signals::end(other) => {}
         other => panic!("no end called {other}"),
     }
@@ -59,6 +67,48 @@ fn caught(count: usize) {
         let result = panic::catch_unwind(AssertUnwindSafe(|| panic!("caught {n}")));
         assert!(result.is_err());
     }
+}
+
+/// Captures, delivers and writes the crash file again and again, on three threads; then the end, in the midst of it.
+fn write_while_working(client: &Client) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0u64.. {
+                client.capture(event!("filler", SOMEBODY, { "n": n, "text": "x".repeat((n % 300) as usize).as_str() }));
+            }
+        });
+        scope.spawn(|| {
+            loop {
+                let _ = client.flush(PATIENCE);
+            }
+        });
+        for _ in 0..50 {
+            client.write_crash_file();
+        }
+        std::process::abort();
+    });
+}
+
+/// Somebody cuts the spool's file off, and the program goes on.
+fn truncated(client: &Client) {
+    assert_ne!(client.durability(), quillet::Durability::Memory);
+    let mut folders = vec![std::path::PathBuf::from(std::env::var_os("CRASHER_DIR").unwrap())];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap();
+            }
+        }
+    }
+    for _ in 0..2000 {
+        client.capture(event!("after the cut", SOMEBODY));
+    }
+    let _ = client.flush(Duration::from_secs(2));
+    println!("alive.1");
+    println!("durability.{}", u8::from(client.durability() != quillet::Durability::Memory));
 }
 
 struct PanicsInDrop(&'static str);

@@ -83,6 +83,9 @@ pub fn main() {
     }
     threads::run(&request, &client);
     hooks::report(&request, &client);
+    if request.has("exits") {
+        std::process::exit(7);
+    }
     // The ways to end that this line is reached after are those that a program survives.
     client.shutdown();
     drop(second);
@@ -93,8 +96,11 @@ fn recover(request: &Request) {
     let expected: u64 = request.thread.parse().expect("a number of events");
     let client = builder(request).build().unwrap();
     let started = Instant::now();
-    while client.stats().delivered < expected && started.elapsed() < Duration::from_secs(30) {
+    while (client.stats().delivered < expected || request.has("looks")) && started.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(2));
+        if request.has("looks") && started.elapsed() > Duration::from_millis(300) {
+            break;
+        }
     }
     let report = client.shutdown();
     assert!(report.stats.is_conserved(), "{report:?}");
@@ -103,7 +109,8 @@ fn recover(request: &Request) {
 }
 
 fn builder(request: &Request) -> ClientBuilder {
-    let mut builder = Client::builder("phc_crash_tests")
+    let key = env::var("CRASHER_KEY").unwrap_or_else(|_| "phc_crash_tests".to_owned());
+    let mut builder = Client::builder(key)
         .host(env::var("CRASHER_HOST").expect("CRASHER_HOST"))
         .proxy(None)
         .enable_logging(false)

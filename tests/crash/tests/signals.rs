@@ -8,7 +8,9 @@ mod common;
 use common::{Ended, Folder, exceptions, message, recover, run_in};
 use quillet_support::Sink;
 use quillet_support::sink::Event;
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
 
 const SEGV: i32 = 11;
 const BUS: i32 = 7;
@@ -20,9 +22,21 @@ const TRAP: i32 = 5;
 /// Events that the crasher captures before its end.
 const EVENTS: usize = 5;
 
-/// Crashes with these words in a fresh folder, has the next start deliver, and gives what is told about the end.
+/// Crashes with these words, once with a crash file and once with a spool; has the next start deliver, and gives what is
+/// told about the end, which is the same both times.
 #[track_caller]
-fn crash_and_recover(words: &[&str], found: usize) -> (Ended, Vec<std::sync::Arc<Event>>) {
+fn crash_and_recover(words: &[&str], found: usize) -> (Ended, Vec<Arc<Event>>) {
+    let (_, with_file) = crash_and_recover_once(words, found);
+    let (ended, with_spool) = crash_and_recover_once(&[words, &["spool"]].concat(), found);
+    let types = |told: &[Arc<Event>]| {
+        told.iter().map(|event| event.property("$exception_list")[0]["type"].to_string()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(types(&with_file), types(&with_spool), "{words:?}");
+    (ended, with_spool)
+}
+
+#[track_caller]
+fn crash_and_recover_once(words: &[&str], found: usize) -> (Ended, Vec<Arc<Event>>) {
     let (sink, folder) = (Sink::start(), Folder::new());
     let ended = run_in(&folder, &sink, words);
     assert!(sink.stored().is_empty(), "nothing was sent before the end: {words:?}");
@@ -30,7 +44,7 @@ fn crash_and_recover(words: &[&str], found: usize) -> (Ended, Vec<std::sync::Arc
     assert_eq!(next.number("recovered"), found as u64, "{words:?}: {ended:?} {next:?}");
     let before_the_end = sink.stored().iter().filter(|event| event.name() == "before the end").count();
     assert_eq!(before_the_end, EVENTS, "{words:?}: {ended:?}");
-    assert_eq!(folder.files(), Vec::<String>::new(), "{words:?}");
+    assert!(folder.files().is_empty(), "{words:?}: {:?}", folder.files());
     sink.assert_clean();
     (ended, exceptions(&sink))
 }
@@ -111,7 +125,7 @@ fn what_a_program_does_with_its_signals_is_respected() {
         assert_eq!(ended.status.code(), Some(0), "{words:?}: {ended:?}");
         assert_eq!(sink.stored().len(), EVENTS);
         assert_eq!(exceptions(&sink).len(), 0, "{words:?}");
-        assert_eq!(folder.files(), Vec::<String>::new(), "{words:?}");
+        assert!(folder.files().is_empty(), "{words:?}: {:?}", folder.files());
     }
     // Reset, aborted, ended otherwise: each as it would have been.
     for (words, signal) in [
@@ -146,4 +160,18 @@ fn a_panic_that_aborts_is_told_with_its_message_and_not_as_sigabrt() {
     // Without the hook there is nobody else to tell.
     let (_, told) = crash_and_recover(&["double_panic", "std", "signals"], EVENTS + 1);
     assert_eq!(told[0].property("$exception_list")[0]["type"], "SIGABRT");
+}
+
+#[test]
+fn a_spool_that_is_cut_off_does_not_take_the_program_with_it() {
+    for signals in [&["truncated", "std", "spool", "exits"][..], &["truncated", "main", "spool", "signals", "hook", "exits"]] {
+        let (sink, folder) = (Sink::start(), Folder::new());
+        let ended = run_in(&folder, &sink, signals);
+        assert_eq!(ended.status.code(), Some(7), "{ended:?}");
+        assert_eq!((ended.number("alive"), ended.number("durability")), (1, 0));
+    }
+    // A fault of the same kind elsewhere is what it always was.
+    let (sink, folder) = (Sink::start(), Folder::new());
+    let ended = run_in(&folder, &sink, &["bus", "std", "spool"]);
+    assert_eq!(ended.status.signal(), Some(BUS), "{ended:?}");
 }

@@ -94,10 +94,16 @@ impl Folder {
         Self { path }
     }
 
-    /// The names of what is in it.
-    pub fn files(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.path).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    /// Every file in it and below.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.path.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files
     }
 }
 
