@@ -49,7 +49,7 @@ pub fn play(story: &[u8]) -> (usize, usize) {
     let memory = &mut memory[aligned..][..Ring::HEADER_BYTES + CAPACITY];
     let (mut frames, mut copies, mut checkpoints) = (BTreeSet::new(), Vec::new(), Vec::new());
     let start = next().wrapping_mul(0x0101).wrapping_neg();
-    drop(Ring::format_at(memory, start).unwrap());
+    Ring::format_at(memory, start).unwrap();
     let (mut covered, mut pending) = (start, 0);
     for step in 0..24 + next() % 64 {
         let (mut producer, mut consumer) = Ring::attach(memory).unwrap().split();

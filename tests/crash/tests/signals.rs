@@ -164,7 +164,9 @@ fn a_panic_that_aborts_is_told_with_its_message_and_not_as_sigabrt() {
 
 #[test]
 fn a_spool_that_is_cut_off_does_not_take_the_program_with_it() {
-    for signals in [&["truncated", "std", "spool", "exits"][..], &["truncated", "main", "spool", "signals", "hook", "exits"]] {
+    for signals in
+        [&["truncated", "std", "spool", "exits"][..], &["truncated", "main", "spool", "signals", "hook", "exits"]]
+    {
         let (sink, folder) = (Sink::start(), Folder::new());
         let ended = run_in(&folder, &sink, signals);
         assert_eq!(ended.status.code(), Some(7), "{ended:?}");
