@@ -30,7 +30,7 @@ fn frame(number: usize, filler: usize) -> Vec<u8> {
     let text: String = digits.chars().cycle().take(filler).collect();
     format!(
         "{{\"uuid\":\"00000000-0000-7000-8000-{digits}\",\"timestamp\":\"2026-11-23T00:00:00.{:06}Z\",\"event\":\"e{digits}\",\
-         \"distinct_id\":\"d{digits}\",\"properties\":{{\"$lib\":\"quillet\",\"n\":\"{text}\"}}}},\n",
+         \"distinct_id\":\"d{digits}\",\"properties\":{{\"n\":\"{text}\"}}}},\n",
         number % 1_000_000
     )
     .into_bytes()

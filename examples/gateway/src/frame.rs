@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn both_forms_say_the_same() {
         let json = format!(
-            r#"{{"event":"door opened","distinct_id":"door-7","uuid":"{ID}","timestamp":"2026-03-01T12:00:05Z","properties":{{"battery":3.71,"n":-3,"open":true,"room":"server room"}}}},"#
+            r#"{{"event":"door opened","distinct_id":"door-7","uuid":"{ID}","timestamp":"2026-03-01T12:00:05Z",{}}},"#,
+            r#""properties":{"battery":3.71,"n":-3,"open":true,"room":"server room"}"#,
         );
         let compact =
             format!("door%20opened door-7 #{ID} @1772366405000 battery=3.71 n=-3 open=true room=server%20room\r");

@@ -138,7 +138,8 @@ fn line(device: usize, frame: usize) -> String {
     }
     let time = quillet::Timestamp::from_unix_ms(time as u64);
     format!(
-        "{{\"event\":\"reading\",\"distinct_id\":\"sensor-{device}\",\"uuid\":\"{uuid}\",\"timestamp\":\"{time}\",\"properties\":{{\"n\":{frame},\"$lib\":\"quillet\"}}}},\n"
+        "{{\"event\":\"reading\",\"distinct_id\":\"sensor-{device}\",\"uuid\":\"{uuid}\",\"timestamp\":\"{time}\",\
+         \"properties\":{{\"n\":{frame},\"$lib\":\"quillet\"}}}},\n"
     )
 }
 
