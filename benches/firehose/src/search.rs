@@ -1,8 +1,8 @@
 //! The highest rate at which nothing is lost.
 //!
 //! In: options. Out: a line per try on the error output, and the report of the best. Doubles while all goes well, then
-//! halves the interval until it is narrow. A rate counts if it was *held*: nothing lost, nothing left behind that would have grown,
-//! and the producers themselves kept to their schedule.
+//! halves the interval until it is narrow. A rate counts if it was *held*: nothing lost, nothing left behind that would
+//! have grown, and the producers themselves kept to their schedule.
 
 use crate::args::Args;
 use crate::report;

@@ -112,8 +112,8 @@ pub(crate) struct Registration {
     kept: Option<(Arc<Slots>, Option<Arc<CrashFile>>)>,
 }
 
-/// Installs the handlers, once for the process, and has the pages told, and the file written. `None` if there is no room for another client, or
-/// the system refuses.
+/// Installs the handlers, once for the process, and has the pages told, and the file written. `None` if there is no room
+/// for another client, or the system refuses.
 pub(crate) fn install(slots: Arc<Slots>, file: Option<Arc<CrashFile>>) -> Option<Registration> {
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     // Looked up now; the handler only reads it.
