@@ -59,6 +59,15 @@ fn capture() {
 }
 
 #[test]
+fn a_number_of_single_precision_has_the_digits_of_one() {
+    let properties = props! { "tenth": 0.1f32, "same": 0.1, "whole": 3.0f32, "not": f32::NAN, "in": [16777216.0f32] };
+    assert_eq!(
+        encode(Event::new("measured", "sensor-1").properties(properties)),
+        golden("measured", "sensor-1", r#","tenth":0.1,"same":0.1,"whole":3.0,"not":null,"in":[16777216.0]"#)
+    );
+}
+
+#[test]
 fn an_event_without_properties() {
     assert_eq!(encode(event!("heartbeat", "customer-7")), golden("heartbeat", "customer-7", ""));
 }

@@ -23,6 +23,8 @@ const COLUMNS_MAX: usize = 128;
 const UNSAFE_FILES: &[&str] = &[
     "core/src/ring/arena.rs",
     "core/src/ring/gauge.rs",
+    "core/src/wire/plain.rs",
+    "core/src/wire/simd.rs",
     "core/src/wire/writer.rs",
     "std-adapter/src/arena.rs",
     "std-adapter/src/crash/file.rs",

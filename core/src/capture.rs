@@ -11,6 +11,7 @@ use crate::stamp::{Stamp, Stamper};
 use crate::stats::CaptureError;
 use crate::uuid::Uuid;
 use crate::wire::event::{FRAME_TAIL, Survey, measure, stamp, survey, write};
+use crate::wire::plain;
 use crate::wire::timestamp::Timestamp;
 use crate::wire::writer::Writer;
 
@@ -22,7 +23,11 @@ pub struct Lane<'m> {
     producer: Producer<'m>,
     stamper: Stamper,
     events_max: usize,
-    event_bytes_max: usize,
+    /// The count of commits at which there may be too many undecided events: as many as are allowed after what was known to
+    /// be released when somebody last looked. Commits come one by one, so none passes it without having been equal to it.
+    committed_end: usize,
+    /// Longest frame: an event of the longest JSON, and what ends a frame.
+    frame_bytes_max: usize,
 }
 
 impl<'m> Lane<'m> {
@@ -32,7 +37,14 @@ impl<'m> Lane<'m> {
     /// several to be one.
     pub fn new(producer: Producer<'m>, stamper: Stamper, events_max: usize, event_bytes_max: usize) -> Self {
         let event_bytes_max = event_bytes_max.min(producer.capacity() / 4);
-        Self { producer, stamper, events_max, event_bytes_max }
+        let committed_end = producer.committed();
+        Self {
+            producer,
+            stamper,
+            events_max,
+            committed_end,
+            frame_bytes_max: event_bytes_max.saturating_add(FRAME_END_BYTES),
+        }
     }
 
     /// Captures an event: on `Ok` it is in the ring, complete, with the uuid returned and a timestamp that will not change.
@@ -43,20 +55,61 @@ impl<'m> Lane<'m> {
     /// it says. The ring is then as it was before.
     #[inline(always)]
     pub fn capture(&mut self, event: &Event<'_>, common: &Common<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
+        match self.capture_plain(event, || *common, now) {
+            Some(uuid) => Ok(uuid),
+            None => self.capture_any(event, common, now),
+        }
+    }
+
+    /// Captures the event if it is a usual one, about twice as fast as [`capture_any`](Lane::capture_any); runs no code of
+    /// a value's own. `None` means that nothing has happened, and says nothing about why: whoever gets it calls
+    /// [`capture_any`](Lane::capture_any), as [`capture`](Lane::capture) does.
+    ///
+    /// Usual are a name, an id and flat properties without anything to escape, where there is room.
+    #[inline(always)]
+    pub fn capture_plain<'c>(
+        &mut self,
+        event: &Event<'_>,
+        common: impl FnOnce() -> Common<'c>,
+        now: Timestamp,
+    ) -> Option<Uuid> {
+        if !plain::IS_WORTH_IT || event.rare.is_some() || self.producer.committed() == self.committed_end {
+            return None;
+        }
+        let mut grant = self.producer.grant_up_to(self.frame_bytes_max);
+        let stamp = self.stamper.stamp(now);
+        let len = plain::write(event, self.stamper.head(), &stamp, common, grant.bytes_mut())?;
+        grant.commit(len);
+        Some(self.stamper.uuid(&stamp))
+    }
+
+    /// Captures any event, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`capture`](Lane::capture).
+    #[inline(never)]
+    pub fn capture_any(
+        &mut self,
+        event: &Event<'_>,
+        common: &Common<'_>,
+        now: Timestamp,
+    ) -> Result<Uuid, CaptureError> {
         let survey = survey(event, common)?;
         if !self.producer.has_room_for_event(self.events_max) {
             return Err(CaptureError::Full);
         }
+        self.committed_end = self.producer.released_at_least().wrapping_add(self.events_max);
         let stamp = stamp(event, &mut self.stamper, now);
         let Ok(mut grant) = self.producer.grant(survey.bytes) else {
             return self.capture_exactly(event, &survey, &stamp, common);
         };
         let mut writer = Writer::new(grant.bytes_mut());
-        write(event, &survey, self.stamper.head(), &stamp, common, FRAME_TAIL, &mut writer)?;
+        write(event, &survey, &self.stamper, &stamp, common, FRAME_TAIL, &mut writer)?;
         match writer.finish() {
-            Some(len) if len <= self.event_bytes_max + FRAME_END_BYTES => {
+            Some(len) if len <= self.frame_bytes_max => {
                 grant.commit(len);
-                Ok(stamp.uuid())
+                Ok(self.stamper.uuid(&stamp))
             }
             Some(_) => Err(CaptureError::TooLarge),
             None => {
@@ -81,16 +134,16 @@ impl<'m> Lane<'m> {
         stamp: &Stamp,
         common: &Common<'_>,
     ) -> Result<Uuid, CaptureError> {
-        let bytes = measure(event, survey, self.stamper.head(), stamp, common, FRAME_TAIL)?;
-        if bytes > self.event_bytes_max + FRAME_END_BYTES {
+        let bytes = measure(event, survey, &self.stamper, stamp, common, FRAME_TAIL)?;
+        if bytes > self.frame_bytes_max {
             return Err(CaptureError::TooLarge);
         }
         let mut grant = self.producer.grant(bytes).map_err(|_| CaptureError::Full)?;
         let mut writer = Writer::new(grant.bytes_mut());
-        write(event, survey, self.stamper.head(), stamp, common, FRAME_TAIL, &mut writer)?;
+        write(event, survey, &self.stamper, stamp, common, FRAME_TAIL, &mut writer)?;
         // Only a value that writes something else each time can differ from its own measure.
         let len = writer.finish().ok_or(CaptureError::InvalidValue)?;
         grant.commit(len);
-        Ok(stamp.uuid())
+        Ok(self.stamper.uuid(stamp))
     }
 }

@@ -16,6 +16,16 @@ use crate::wire::{LIB_NAME, LIB_VERSION, escape, key};
 /// Blocks are copied in steps of this many bytes and padded to whole ones.
 pub(crate) const BLOCK_STEP: usize = 16;
 
+/// Shortest block, padding included: where captures are counted in nanoseconds, as much as one writes without looking.
+/// What a server's client says by default fits.
+pub(crate) const BLOCK_BYTES_MIN: usize = if cfg!(target_pointer_width = "64") { 96 } else { BLOCK_STEP };
+
+/// Bytes of the block for text of this length.
+const fn block_bytes(len: usize) -> usize {
+    let padded = len.next_multiple_of(BLOCK_STEP);
+    if padded < BLOCK_BYTES_MIN { BLOCK_BYTES_MIN } else { padded }
+}
+
 /// What closes the distinct id and opens the properties.
 const OPEN: &str = "\",\"properties\":{";
 
@@ -27,19 +37,18 @@ pub struct Common<'a> {
     block: &'a [u8],
     len: usize,
     mask: u64,
+    /// Whether some property says what is not PostHog's: then any key of an event's may be the same.
+    has_names: bool,
 }
 
 impl<'a> Common<'a> {
     /// Bytes that [`render`](Common::render) needs for `properties`, at most.
     pub fn bytes_for(properties: &[Property<'_>]) -> usize {
         let own = OPEN.len() + key::LIB.len() + LIB_NAME.len() + key::LIB_VERSION.len() + LIB_VERSION.len() + 12;
-        properties
-            .iter()
-            .fold(own, |sum, property| {
-                let value = crate::wire::event::measure_value(&property.value).unwrap_or(0);
-                sum.saturating_add(property.key.text.len()).saturating_add(value).saturating_add(4)
-            })
-            .next_multiple_of(BLOCK_STEP)
+        block_bytes(properties.iter().fold(own, |sum, property| {
+            let value = crate::wire::event::measure_value(&property.value).unwrap_or(0);
+            sum.saturating_add(property.key().len()).saturating_add(value).saturating_add(4)
+        }))
     }
 
     /// Renders `$lib`, `$lib_version` and `properties` into `memory`.
@@ -62,8 +71,8 @@ impl<'a> Common<'a> {
         out.bytes(b":");
         out.string(LIB_VERSION);
         for (at, property) in properties.iter().enumerate() {
-            let name = property.key.text;
-            let twice = properties.iter().take(at).any(|earlier| earlier.key.text == name);
+            let name = property.key();
+            let twice = properties.iter().take(at).any(|earlier| earlier.key() == name);
             // `$exception…` belongs to single events: a client-wide one would speak for every error.
             if name.starts_with(key::EXCEPTION) {
                 return Err(CommonError::BadKey);
@@ -85,9 +94,9 @@ impl<'a> Common<'a> {
             write_value(&mut out, &property.value, DEPTH_MAX).map_err(|_| CommonError::BadValue)?;
         }
         let len = out.finish().ok_or(CommonError::NoRoom)?;
-        let block = memory.get_mut(..len.next_multiple_of(BLOCK_STEP)).ok_or(CommonError::NoRoom)?;
+        let block = memory.get_mut(..block_bytes(len)).ok_or(CommonError::NoRoom)?;
         block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
-        Ok(Self { block, len, mask })
+        Ok(Self { block, len, mask, has_names: mask != DOLLAR_MASK })
     }
 
     /// The same snapshot over another copy of its bytes, for owners that keep them beside it.
@@ -96,7 +105,7 @@ impl<'a> Common<'a> {
     #[must_use]
     #[inline(always)]
     pub fn over<'b>(&self, block: &'b [u8]) -> Common<'b> {
-        Common { block, len: self.len, mask: self.mask }
+        Common { block, len: self.len, mask: self.mask, has_names: self.has_names }
     }
 
     /// The properties as JSON, without the braces around them.
@@ -137,7 +146,7 @@ impl<'a> Common<'a> {
         let len = out.finish().filter(|_| count >= 2)?;
         let block = memory.get_mut(..len.next_multiple_of(BLOCK_STEP))?;
         block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
-        Some(Self { block, len, mask })
+        Some(Self { block, len, mask, has_names: mask != DOLLAR_MASK })
     }
 
     /// The rendered bytes, padding included.
@@ -151,8 +160,24 @@ impl<'a> Common<'a> {
     }
 
     #[inline(always)]
+    pub(crate) fn has_names(&self) -> bool {
+        self.has_names
+    }
+
+    #[inline(always)]
     pub(crate) fn padded_len(&self) -> usize {
         self.block.len()
+    }
+
+    #[inline(always)]
+    pub(crate) fn block(&self) -> &'a [u8] {
+        self.block
+    }
+
+    /// Bytes of the block that are text.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     #[inline(always)]
@@ -193,13 +218,13 @@ impl Default for Common<'static> {
     fn default() -> Self {
         const TEXT: &str =
             concat!("\",\"properties\":{\"$lib\":\"quillet\",\"$lib_version\":\"", env!("CARGO_PKG_VERSION"), "\"");
-        const BLOCK: [u8; TEXT.len().next_multiple_of(BLOCK_STEP)] = {
-            let mut block = [b' '; TEXT.len().next_multiple_of(BLOCK_STEP)];
+        const BLOCK: [u8; block_bytes(TEXT.len())] = {
+            let mut block = [b' '; block_bytes(TEXT.len())];
             let (head, _) = block.split_at_mut(TEXT.len());
             head.copy_from_slice(TEXT.as_bytes());
             block
         };
-        Common { block: &BLOCK, len: TEXT.len(), mask: DOLLAR_MASK }
+        Common { block: &BLOCK, len: TEXT.len(), mask: DOLLAR_MASK, has_names: false }
     }
 }
 

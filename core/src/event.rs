@@ -5,7 +5,7 @@
 use crate::exception::Exception;
 use crate::property::Property;
 use crate::uuid::Uuid;
-use crate::wire::{event::Shape, key, timestamp::Timestamp};
+use crate::wire::{event::Shape, key, timestamp::Timestamp, writer::SlotLen};
 
 /// Something that happened, ready to be captured.
 ///
@@ -25,48 +25,30 @@ use crate::wire::{event::Shape, key, timestamp::Timestamp};
 #[derive(Clone, Copy, Debug)]
 #[must_use = "an event says nothing until it is captured"]
 pub struct Event<'a> {
-    pub(crate) shape: Shape<'a>,
     pub(crate) name: Name<'a>,
     pub(crate) distinct_id: &'a str,
     pub(crate) properties: &'a [Property<'a>],
-    pub(crate) uuid: Option<Uuid>,
-    pub(crate) timestamp: Option<Timestamp>,
-    pub(crate) extras: Extras<'a>,
-    /// Whether anything beyond name, id and properties was said: most events skip all of it with one test.
-    pub(crate) plain: bool,
+    /// What few events say. Most skip all of it, also its initialisation, by one word.
+    pub(crate) rare: Option<Rare<'a>>,
 }
 
 impl<'a> Event<'a> {
     /// An event called `name` (1 to 200 bytes) by the person `distinct_id` (1 to 200 characters, not only white space).
-    #[inline]
+    #[inline(always)]
     pub const fn new(name: &'a str, distinct_id: &'a str) -> Self {
-        Self {
-            shape: Shape::Capture,
-            name: Name { text: name, literal: None },
-            distinct_id,
-            properties: &[],
-            uuid: None,
-            timestamp: None,
-            extras: Extras::NONE,
-            plain: true,
-        }
+        Self { name: Name::Text(name), distinct_id, properties: &[], rare: None }
     }
 
     /// The same with a name rendered at compile time. [`event!`](crate::event) writes this.
-    #[inline]
+    #[inline(always)]
     pub const fn literal(name: &'static LiteralName, distinct_id: &'a str) -> Self {
-        let mut event = Self::new(name.text, distinct_id);
-        event.name.literal = Some(name);
-        event
+        let name = if name.len.get() == 0 { Name::Text(name.text) } else { Name::Literal(name) };
+        Self { name, distinct_id, properties: &[], rare: None }
     }
 
     /// An event of nobody in particular: the distinct id is the event's own uuid, and no person is made of it.
-    #[inline]
     pub const fn personless(name: &'a str) -> Self {
-        let mut event = Self::new(name, "");
-        event.extras.anonymous = true;
-        event.plain = false;
-        event
+        Self::new(name, "").with_rare(Rare { anonymous: true, ..Rare::ODD })
     }
 
     /// Sets person properties of `distinct_id`; say which with [`set`](Event::set) and [`set_once`](Event::set_once).
@@ -93,83 +75,74 @@ impl<'a> Event<'a> {
 
     /// An error, for error tracking. An empty `distinct_id` makes it personless.
     pub const fn exception(distinct_id: &'a str, exception: &'a Exception<'a>) -> Self {
-        let mut event = Self::shaped(Shape::Exception(exception), key::EXCEPTION, distinct_id);
-        event.extras.anonymous = distinct_id.is_empty();
-        event
+        let shape = Shape::Exception(exception);
+        let rare = Rare { shape, anonymous: distinct_id.is_empty(), ..Rare::ODD };
+        Self::new(key::EXCEPTION, distinct_id).with_rare(rare)
     }
 
     /// The event's properties. They win over super properties of the same name.
-    #[inline]
+    #[inline(always)]
     pub const fn properties(mut self, properties: &'a [Property<'a>]) -> Self {
         self.properties = properties;
         self
     }
 
     /// Another distinct id.
-    #[inline]
     pub const fn distinct_id(mut self, distinct_id: &'a str) -> Self {
         self.distinct_id = distinct_id;
-        self.extras.anonymous = false;
+        if let Some(rare) = &mut self.rare {
+            rare.anonymous = false;
+        }
         self
     }
 
     /// Person properties to overwrite (`$set`); for [`group_identify`](Event::group_identify) the group's.
-    pub const fn set(mut self, properties: &'a [Property<'a>]) -> Self {
-        self.extras.set = properties;
-        self.plain = false;
-        self
+    pub const fn set(self, properties: &'a [Property<'a>]) -> Self {
+        self.with_rare(Rare { set: properties, ..self.odd() })
     }
 
     /// Person properties to set where the person lacks them (`$set_once`).
-    pub const fn set_once(mut self, properties: &'a [Property<'a>]) -> Self {
-        self.extras.set_once = properties;
-        self.plain = false;
-        self
+    pub const fn set_once(self, properties: &'a [Property<'a>]) -> Self {
+        self.with_rare(Rare { set_once: properties, ..self.odd() })
     }
 
     /// Person properties to remove (`$unset`).
-    pub const fn unset(mut self, keys: &'a [&'a str]) -> Self {
-        self.extras.unset = keys;
-        self.plain = false;
-        self
+    pub const fn unset(self, keys: &'a [&'a str]) -> Self {
+        self.with_rare(Rare { unset: keys, ..self.odd() })
     }
 
     /// Groups the event belongs to, as pairs of type and key (`$groups`).
-    pub const fn groups(mut self, groups: &'a [(&'a str, &'a str)]) -> Self {
-        self.extras.groups = groups;
-        self.plain = false;
-        self
+    pub const fn groups(self, groups: &'a [(&'a str, &'a str)]) -> Self {
+        self.with_rare(Rare { groups, ..self.odd() })
     }
 
     /// Whether the server keeps a person for the distinct id; `false` makes the event personless.
-    pub const fn person_profile(mut self, process: bool) -> Self {
-        self.extras.person_profile = Some(process);
-        self.plain = false;
-        self
+    pub const fn person_profile(self, process: bool) -> Self {
+        self.with_rare(Rare { person_profile: Some(process), ..self.odd() })
     }
 
     /// Whether the server must not derive a place from the sender's address, for this event.
-    pub const fn disable_geoip(mut self, disable: bool) -> Self {
-        self.extras.disable_geoip = Some(disable);
-        self.plain = false;
-        self
+    pub const fn disable_geoip(self, disable: bool) -> Self {
+        self.with_rare(Rare { disable_geoip: Some(disable), ..self.odd() })
     }
 
     /// When it happened. Taken as given; otherwise the time of the capture.
-    pub const fn timestamp(mut self, timestamp: Timestamp) -> Self {
-        self.timestamp = Some(timestamp);
-        self
+    pub const fn timestamp(self, timestamp: Timestamp) -> Self {
+        self.with_rare(Rare { timestamp: Some(timestamp), ..*self.rare() })
     }
 
     /// The event's uuid. Taken as given; two events with the same uuid, name, id and time are one to PostHog.
-    pub const fn uuid(mut self, uuid: Uuid) -> Self {
-        self.uuid = Some(uuid);
-        self
+    pub const fn uuid(self, uuid: Uuid) -> Self {
+        self.with_rare(Rare { uuid: Some(uuid), ..*self.rare() })
     }
 
     /// The event's name.
+    #[inline(always)]
     pub const fn name(&self) -> &'a str {
-        self.name.text
+        match self.name {
+            Name::Literal(literal) => literal.text,
+            Name::Text(text) => text,
+        }
     }
 
     /// The distinct id given; empty if the event has none of its own.
@@ -182,44 +155,81 @@ impl<'a> Event<'a> {
         self.properties
     }
 
+    /// What few events say, said or not.
+    #[inline(always)]
+    pub(crate) const fn rare(&self) -> &Rare<'a> {
+        match &self.rare {
+            Some(rare) => rare,
+            None => const { &Rare::NONE },
+        }
+    }
+
+    /// Whether the event says more than name, id, properties, time and uuid.
+    #[inline(always)]
+    pub(crate) const fn is_odd(&self) -> bool {
+        match &self.rare {
+            Some(rare) => rare.is_odd,
+            None => false,
+        }
+    }
+
     const fn shaped(shape: Shape<'a>, name: &'static str, distinct_id: &'a str) -> Self {
-        let mut event = Self::new(name, distinct_id);
-        event.shape = shape;
-        event.plain = false;
-        event
+        Self::new(name, distinct_id).with_rare(Rare { shape, ..Rare::ODD })
+    }
+
+    const fn with_rare(mut self, rare: Rare<'a>) -> Self {
+        self.rare = Some(rare);
+        self
+    }
+
+    const fn odd(&self) -> Rare<'a> {
+        Rare { is_odd: true, ..*self.rare() }
     }
 }
 
 /// What few events say.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Extras<'a> {
+pub(crate) struct Rare<'a> {
+    pub(crate) shape: Shape<'a>,
     pub(crate) set: &'a [Property<'a>],
     pub(crate) set_once: &'a [Property<'a>],
     pub(crate) unset: &'a [&'a str],
     pub(crate) groups: &'a [(&'a str, &'a str)],
     pub(crate) person_profile: Option<bool>,
     pub(crate) disable_geoip: Option<bool>,
+    pub(crate) uuid: Option<Uuid>,
+    pub(crate) timestamp: Option<Timestamp>,
     /// The event's own uuid serves as distinct id, and no person is made of it.
     pub(crate) anonymous: bool,
+    /// Whether anything but `uuid` and `timestamp` was said.
+    pub(crate) is_odd: bool,
 }
 
-impl Extras<'_> {
-    const NONE: Self = Self {
+impl Rare<'_> {
+    pub(crate) const NONE: Self = Self {
+        shape: Shape::Capture,
         set: &[],
         set_once: &[],
         unset: &[],
         groups: &[],
         person_profile: None,
         disable_geoip: None,
+        uuid: None,
+        timestamp: None,
         anonymous: false,
+        is_odd: false,
     };
+
+    const ODD: Self = Self { is_odd: true, ..Self::NONE };
 }
 
-/// An event's name: text, and where it is a literal also its rendering.
+/// An event's name: text, or its rendering where that was made at compile time. Two words.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Name<'a> {
-    pub(crate) text: &'a str,
-    pub(crate) literal: Option<&'static LiteralName>,
+pub(crate) enum Name<'a> {
+    /// Rendered; always short enough for its slot.
+    Literal(&'static LiteralName),
+    /// To be escaped on the way.
+    Text(&'a str),
 }
 
 /// Bytes of a rendered name: `","event":"` + name + `","distinct_id":"`, padded.
@@ -234,7 +244,7 @@ pub struct LiteralName {
     text: &'static str,
     pub(crate) slot: [u8; NAME_SLOT_BYTES],
     /// Bytes of the slot in use; 0 if the name is too long for one.
-    pub(crate) len: usize,
+    pub(crate) len: SlotLen<NAME_SLOT_BYTES>,
 }
 
 impl LiteralName {
@@ -252,7 +262,7 @@ impl LiteralName {
         assert!(bytes.len() <= crate::limits::EVENT_NAME_BYTES_MAX, "an event name takes at most 200 bytes");
         let mut slot = [b' '; NAME_SLOT_BYTES];
         let len = BEFORE.len() + bytes.len() + AFTER.len();
-        let fits = len <= NAME_SLOT_BYTES;
+        let fits = len < NAME_SLOT_BYTES;
         let mut at = 0;
         while at < bytes.len() {
             let byte = bytes[at];
@@ -272,7 +282,7 @@ impl LiteralName {
             slot[BEFORE.len() + bytes.len() + at] = AFTER[at];
             at += 1;
         }
-        Self { text: name, slot, len: if fits { len } else { 0 } }
+        Self { text: name, slot, len: if fits { SlotLen::new(len) } else { SlotLen::EMPTY } }
     }
 }
 

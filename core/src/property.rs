@@ -7,6 +7,7 @@ use core::fmt;
 use crate::limits::KEY_BYTES_MAX;
 use crate::raw::RawJson;
 use crate::serialize::WriteJson;
+use crate::wire::writer::SlotLen;
 
 /// A property's value. Borrowed: building one copies nothing and allocates nothing.
 #[derive(Clone, Copy)]
@@ -22,6 +23,9 @@ pub enum Value<'a> {
     Uint(u64),
     /// A number. NaN and the infinities, which JSON cannot say, become `null`.
     Float(f64),
+    /// A number of single precision: written with as few digits as tell it from its neighbours, as `0.1` and not as the
+    /// `f64` nearest to it.
+    Float32(f32),
     /// Text. Any UTF-8, escaped on the way.
     Str(&'a str),
     /// Values in order.
@@ -33,6 +37,8 @@ pub enum Value<'a> {
     /// Something that writes itself, for example a `serde::Serialize` type in `Typed` (feature `serde`).
     Typed(&'a dyn WriteJson),
 }
+
+const _: () = assert!(size_of::<Value<'_>>() <= 8 + 2 * size_of::<usize>(), "the hot path stores and loads every word");
 
 /// One property: a key and its value.
 ///
@@ -60,7 +66,7 @@ impl<'a> Property<'a> {
     /// [`KEY_BYTES_MAX`] or one the client writes itself.
     #[inline]
     pub fn new(key: &'a str, value: impl Into<Value<'a>>) -> Self {
-        Self { key: Key { text: key, literal: None }, value: value.into() }
+        Self { key: Key::Text(key), value: value.into() }
     }
 
     /// A property whose key was rendered when the program was compiled. [`props!`](crate::props) does the same.
@@ -71,7 +77,7 @@ impl<'a> Property<'a> {
 
     /// The key.
     pub fn key(&self) -> &'a str {
-        self.key.text
+        self.key.text()
     }
 
     /// The value.
@@ -80,19 +86,33 @@ impl<'a> Property<'a> {
     }
 }
 
-/// A property's key: text, and where it is a literal also its rendering.
+/// A property's key: text, or its rendering where that was made at compile time. Two words.
 #[derive(Clone, Copy)]
 #[doc(hidden)]
-pub struct Key<'a> {
-    pub(crate) text: &'a str,
-    pub(crate) literal: Option<&'static LiteralKey>,
+pub enum Key<'a> {
+    /// Rendered; always short enough for its slot, and none of PostHog's own.
+    Literal(&'static LiteralKey),
+    /// To be escaped on the way.
+    Text(&'a str),
 }
+
+const _: () = assert!(size_of::<Key<'_>>() == 2 * size_of::<usize>(), "the hot path stores and loads every word");
 
 impl Key<'static> {
     /// A key rendered at compile time.
-    #[inline]
+    #[inline(always)]
     pub const fn literal(key: &'static LiteralKey) -> Self {
-        Self { text: key.text, literal: Some(key) }
+        if key.len.get() == 0 || key.mask == DOLLAR_MASK { Self::Text(key.text) } else { Self::Literal(key) }
+    }
+}
+
+impl<'a> Key<'a> {
+    #[inline(always)]
+    pub(crate) const fn text(&self) -> &'a str {
+        match self {
+            Self::Literal(literal) => literal.text,
+            Self::Text(text) => text,
+        }
     }
 }
 
@@ -108,7 +128,7 @@ pub struct LiteralKey {
     text: &'static str,
     pub(crate) slot: [u8; KEY_SLOT_BYTES],
     /// Bytes of the slot in use; 0 if the key is too long for one.
-    pub(crate) len: usize,
+    pub(crate) len: SlotLen<KEY_SLOT_BYTES>,
     pub(crate) mask: u64,
 }
 
@@ -143,7 +163,12 @@ impl LiteralKey {
             slot[at + 2] = b'"';
             slot[at + 3] = b':';
         }
-        Self { text: key, slot, len: if fits { bytes.len() + 4 } else { 0 }, mask: key_mask(bytes) }
+        Self {
+            text: key,
+            slot,
+            len: if fits { SlotLen::new(bytes.len() + 4) } else { SlotLen::EMPTY },
+            mask: key_mask(bytes),
+        }
     }
 }
 
@@ -174,7 +199,7 @@ pub(crate) const fn is_always_reserved(key: &[u8]) -> bool {
 
 impl fmt::Debug for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.text, f)
+        fmt::Debug::fmt(self.text(), f)
     }
 }
 
@@ -186,6 +211,7 @@ impl fmt::Debug for Value<'_> {
             Value::Int(value) => f.debug_tuple("Int").field(value).finish(),
             Value::Uint(value) => f.debug_tuple("Uint").field(value).finish(),
             Value::Float(value) => f.debug_tuple("Float").field(value).finish(),
+            Value::Float32(value) => f.debug_tuple("Float32").field(value).finish(),
             Value::Str(value) => f.debug_tuple("Str").field(value).finish(),
             Value::Array(value) => f.debug_tuple("Array").field(value).finish(),
             Value::Object(value) => f.debug_tuple("Object").field(value).finish(),
@@ -209,7 +235,7 @@ macro_rules! from {
 from! {
     i8 => Int as i64, i16 => Int as i64, i32 => Int as i64, i64 => Int as i64, isize => Int as i64,
     u8 => Uint as u64, u16 => Uint as u64, u32 => Uint as u64, u64 => Uint as u64, usize => Uint as u64,
-    f32 => Float as f64, f64 => Float as f64, bool => Bool as bool,
+    f32 => Float32 as f32, f64 => Float as f64, bool => Bool as bool,
 }
 
 impl<'a> From<&'a str> for Value<'a> {
@@ -397,10 +423,10 @@ mod tests {
     #[test]
     fn a_literal_key_is_rendered_into_its_slot() {
         const SHORT: LiteralKey = LiteralKey::new("plan");
-        assert_eq!(&SHORT.slot[..SHORT.len], b",\"plan\":");
+        assert_eq!(&SHORT.slot[..SHORT.len.get()], b",\"plan\":");
         const LONGEST: LiteralKey = LiteralKey::new("a_key_of_exactly_27_bytes__");
-        assert_eq!(LONGEST.len, 31);
+        assert_eq!(LONGEST.len.get(), 31);
         const TOO_LONG: LiteralKey = LiteralKey::new("a_key_of_thirty_bytes_or_more_");
-        assert_eq!(TOO_LONG.len, 0, "written from its text instead");
+        assert_eq!(TOO_LONG.len.get(), 0, "written from its text instead");
     }
 }

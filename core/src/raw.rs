@@ -28,9 +28,8 @@ const _: () = assert!(DEPTH_MAX <= Levels::BITS as usize, "the validator keeps a
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawJson<'a> {
+    // The text and nothing else: every word here would be one more in each `Value`, whatever it holds.
     text: &'a str,
-    depth: usize,
-    minified_len: usize,
 }
 
 impl<'a> RawJson<'a> {
@@ -42,11 +41,7 @@ impl<'a> RawJson<'a> {
     pub fn parse(text: &'a str) -> Result<Self, RawJsonError> {
         let mut validator = Validator::new(text.as_bytes());
         match validator.run() {
-            Ok(()) => Ok(Self {
-                text,
-                depth: validator.depth_seen,
-                minified_len: text.len().saturating_sub(validator.whitespace),
-            }),
+            Ok(()) => Ok(Self { text }),
             Err(kind) => Err(RawJsonError { kind, offset: validator.at }),
         }
     }
@@ -56,14 +51,16 @@ impl<'a> RawJson<'a> {
         self.text
     }
 
-    /// How many arrays and objects lie within each other at the deepest point; 0 for a value that is neither.
-    pub const fn depth(&self) -> usize {
-        self.depth
+    /// How many arrays and objects lie within each other at the deepest point; 0 for a value that is neither. Found by
+    /// reading the text once more.
+    pub fn depth(&self) -> usize {
+        let Validator { depth_seen, .. } = self.read_again();
+        depth_seen
     }
 
-    /// Bytes that [`write_minified`](Self::write_minified) emits in all.
-    pub const fn minified_len(&self) -> usize {
-        self.minified_len
+    /// Bytes that [`write_minified`](Self::write_minified) emits in all. Found by reading the text once more.
+    pub fn minified_len(&self) -> usize {
+        self.text.len().saturating_sub(self.read_again().whitespace)
     }
 
     /// Emits the value without whitespace between its tokens, in as few runs as that takes.
@@ -71,15 +68,18 @@ impl<'a> RawJson<'a> {
     /// No control byte is ever emitted: in strings they only occur escaped, and elsewhere they are whitespace.
     pub fn write_minified(&self, sink: &mut impl FnMut(&[u8])) {
         let mut rest = self.text.as_bytes();
-        if self.minified_len == rest.len() {
-            return sink(rest);
-        }
         while let Some(skipped) = rest.iter().position(|&byte| !is_whitespace(byte)) {
             let (_, tokens) = rest.split_at_checked(skipped).unwrap_or_default();
             let (run, after) = tokens.split_at_checked(tokens_len(tokens)).unwrap_or_default();
             sink(run);
             rest = after;
         }
+    }
+
+    fn read_again(&self) -> Validator<'a> {
+        let mut validator = Validator::new(self.text.as_bytes());
+        let _ = validator.run();
+        validator
     }
 }
 

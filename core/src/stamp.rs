@@ -2,7 +2,8 @@
 //!
 //! In: the wall clock's reading and one lane's random state. Out: a [`Stamp`], which the encoder writes first.
 
-use crate::uuid::{Prng, Uuid};
+use crate::uuid::{Prng, Uuid, hex_digits};
+use crate::wire::digits::three_digits;
 use crate::wire::timestamp::Timestamp;
 
 /// How far a lane's timestamps may run ahead of its clock, in microseconds, to keep events of a burst apart.
@@ -21,9 +22,13 @@ pub const UUID_AT: usize = 9;
 /// Where the timestamp's text begins in every frame.
 pub const TIMESTAMP_AT: usize = 60;
 /// Where the digits behind the second begin.
-pub(crate) const FRACTION_AT: usize = TIMESTAMP_AT + 20;
+const FRACTION_AT: usize = TIMESTAMP_AT + 20;
+/// Where the digits behind the millisecond begin.
+pub(crate) const MICROS_AT: usize = FRACTION_AT + 3;
+/// Where the second half of the uuid's text begins, behind its third dash.
+pub(crate) const UUID_LOW_AT: usize = UUID_AT + 19;
 
-const _: () = assert!(UUID_AT + 36 <= HEAD_BYTES && FRACTION_AT + 6 < HEAD_BYTES && HEAD_BYTES <= HEAD_SLOT_BYTES);
+const _: () = assert!(UUID_AT + 36 <= HEAD_BYTES && MICROS_AT + 3 < HEAD_BYTES && HEAD_BYTES <= HEAD_SLOT_BYTES);
 const _: () = assert!(TIMESTAMP_AT + Timestamp::TEXT_BYTES == HEAD_BYTES, "the timestamp ends the head");
 
 /// Makes stamps. One per lane: nothing in it is shared.
@@ -31,25 +36,23 @@ const _: () = assert!(TIMESTAMP_AT + Timestamp::TEXT_BYTES == HEAD_BYTES, "the t
 pub struct Stamper {
     prng: Prng,
     last: u64,
-    /// First microsecond of the second whose text is in `head`.
-    second: u64,
+    /// First microsecond of the millisecond that `head` and `high` tell.
+    ms_start: u64,
+    /// First microsecond of the second that `head` tells.
+    second_start: u64,
+    /// The first half of the uuids of this millisecond, or of the one given last, in memory order.
+    high: u64,
+    /// The beginning of the frames of this millisecond, or of the one that time or uuid were given for last.
     head: [u8; HEAD_SLOT_BYTES],
 }
 
-/// A uuid and a time, ready to be written behind one another.
+/// A uuid and a time, ready to be written over a head: what in it is an event's own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp {
-    /// The uuid as two big-endian words.
-    pub(crate) uuid_words: [u64; 2],
-    /// Microseconds since the second began.
+    /// The second half of the uuid, in memory order.
+    pub(crate) low: u64,
+    /// Microseconds since the millisecond began, below 1000.
     pub(crate) micros: u32,
-}
-
-impl Stamp {
-    pub(crate) fn uuid(&self) -> Uuid {
-        let [high, low] = self.uuid_words;
-        Uuid::from_words(high, low)
-    }
 }
 
 impl Stamper {
@@ -60,24 +63,34 @@ impl Stamper {
         for (to, from) in head.iter_mut().zip(HEAD) {
             *to = *from;
         }
-        Self { prng: Prng::new(seed), last: 0, second: 0, head }
+        Self { prng: Prng::new(seed), last: 0, ms_start: NO_MS, second_start: 0, high: 0, head }
     }
 
     /// A stamp for `now`. Where neither uuid nor time is given by the caller, times of one lane increase: each is the
     /// clock's or one microsecond more than the last. A burst runs at most 5 ms ahead of the clock; beyond that, and
     /// after the clock was set back, times may be equal, and only the uuid tells events apart.
+    ///
+    /// Of a uuid's 74 random bits, 62 are drawn for each event and 12 for all of one lane's events in a millisecond: so the
+    /// first half of its text belongs to the millisecond and is there when the next event comes.
     #[inline(always)]
     pub(crate) fn stamp(&mut self, now: Timestamp) -> Stamp {
         let now = now.as_unix_micros();
-        let micros = if now > self.last { now } else { self.ahead(now) };
+        let next = self.last.wrapping_add(1);
+        let micros = if now >= next {
+            now
+        } else if next - now <= AHEAD_MICROS_MAX {
+            next
+        } else {
+            self.far_ahead(now)
+        };
         self.last = micros;
-        let mut fraction = micros.wrapping_sub(self.second);
-        if fraction >= 1_000_000 {
-            fraction = self.turn(micros);
+        let mut since = micros.wrapping_sub(self.ms_start);
+        if since >= 1_000 {
+            since = self.turn(micros);
         }
-        let ms = self.second / 1_000 + fraction / 1_000;
-        let (first, second) = (self.prng.next(), self.prng.next());
-        Stamp { uuid_words: [ms << 16 | 0x7000 | first & 0x0fff, second >> 2 | 1 << 63], micros: fraction as u32 }
+        // The two bits of the variant are those that RFC 9562 wants at the highest place of the ninth byte.
+        let low = (self.prng.next() & !0xc0 | 0x80).to_le();
+        Stamp { low, micros: since as u32 }
     }
 
     /// A stamp as the caller wants it.
@@ -87,60 +100,78 @@ impl Stamper {
         let mut stamp = match time {
             None => self.stamp(now),
             Some(time) => {
-                let micros = time.as_unix_micros();
-                let fraction = self.turn(micros);
-                let uuid = Uuid::v7(micros / 1_000, [self.prng.next(), self.prng.next()]);
-                Stamp { uuid_words: uuid.words(), micros: fraction as u32 }
+                let since = self.turn(time.as_unix_micros());
+                let low = (self.prng.next() & !0xc0 | 0x80).to_le();
+                Stamp { low, micros: since as u32 }
             }
         };
         if let Some(uuid) = uuid {
-            stamp.uuid_words = uuid.words();
+            // The head now tells another uuid than that of the millisecond: the next stamp makes a new one.
+            self.ms_start = NO_MS;
+            let [high, low] = uuid.halves();
+            (self.high, stamp.low) = (high, low);
+            self.put_high(uuid);
         }
         stamp
     }
 
-    /// The beginning of a frame, in which only uuid and fraction are missing.
+    /// The uuid of the latest stamp.
+    #[inline(always)]
+    pub(crate) fn uuid(&self, stamp: &Stamp) -> Uuid {
+        Uuid::from_halves([self.high, stamp.low])
+    }
+
+    /// The beginning of a frame, in which the uuid's second half and the microseconds are missing.
     #[inline(always)]
     pub(crate) fn head(&self) -> &[u8; HEAD_SLOT_BYTES] {
         &self.head
     }
 
-    /// The time of an event that comes before the clock has moved, or after it was set back.
-    #[inline]
-    fn ahead(&self, now: u64) -> u64 {
-        if self.last < now.saturating_add(AHEAD_MICROS_MAX) {
-            self.last + 1
-        } else if self.last == now.saturating_add(AHEAD_MICROS_MAX) {
-            self.last
-        } else {
-            now
-        }
+    /// The time of an event at the end of a long burst, or after the clock was set back.
+    #[inline(never)]
+    fn far_ahead(&self, now: u64) -> u64 {
+        if self.last == now.saturating_add(AHEAD_MICROS_MAX) { self.last } else { now }
     }
 
-    /// Writes another second's text into the head; returns the microseconds since it began.
+    /// Writes another millisecond into the head; returns the microseconds since it began.
     #[cold]
     #[inline(never)]
     fn turn(&mut self, micros: u64) -> u64 {
-        let fraction = micros % 1_000_000;
-        self.second = micros - fraction;
-        let text = Timestamp::from_unix_micros(micros).text();
-        for (to, from) in self.head.iter_mut().skip(TIMESTAMP_AT).zip(text) {
-            *to = from;
+        let since = micros % 1_000;
+        self.ms_start = micros - since;
+        let uuid = Uuid::v7(micros / 1_000, [self.prng.next(), 0]);
+        let [high, _] = uuid.halves();
+        self.high = high;
+        self.put_high(uuid);
+        let of_second = micros.wrapping_sub(self.second_start);
+        if of_second < 1_000_000 {
+            self.put(FRACTION_AT, &three_digits(of_second as u32 / 1_000));
+        } else {
+            self.second_start = micros - micros % 1_000_000;
+            self.put(TIMESTAMP_AT, &Timestamp::from_unix_micros(micros).text());
         }
-        fraction
+        since
+    }
+
+    /// Writes the first half of a uuid into the head: 8 digits, 4, 4.
+    fn put_high(&mut self, uuid: Uuid) {
+        let [high, _] = uuid.words();
+        let (first, [a, b, c, d, e, f, g, h]) = (hex_digits((high >> 32) as u32), hex_digits(high as u32));
+        self.put(UUID_AT, &first);
+        self.put(UUID_AT + 9, &[a, b, c, d]);
+        self.put(UUID_AT + 14, &[e, f, g, h]);
+    }
+
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, at: usize, text: &[u8; N]) {
+        if let Some(place) = self.head.get_mut(at..at + N) {
+            place.copy_from_slice(text);
+        }
     }
 }
 
-/// The six decimal digits of a number below 10⁶: the first four, then the last two, first digit in the lowest byte.
-#[inline(always)]
-pub(crate) fn six_digits(value: u32) -> (u32, u16) {
-    let (first, last) = (value / 100, value % 100);
-    let hundreds = (first * 5_243) >> 19;
-    let pairs = hundreds | (first - 100 * hundreds) << 16;
-    let tens = ((pairs * 103) >> 10) & 0x000f_000f;
-    let ten = (last * 103) >> 10;
-    ((tens | (pairs - 10 * tens) << 8) + 0x3030_3030, ((ten | (last - 10 * ten) << 8) + 0x3030) as u16)
-}
+/// No millisecond: further from any time that a [`Timestamp`] can be than a millisecond is long.
+const NO_MS: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {
@@ -152,20 +183,36 @@ mod tests {
             .iter()
             .map(|&now| {
                 let stamp = stamper.stamp(Timestamp::from_unix_micros(now));
-                stamper.second + u64::from(stamp.micros)
+                stamper.ms_start + u64::from(stamp.micros)
             })
             .collect()
     }
 
     #[test]
-    fn six_digits_are_those_of_format() {
-        for value in 0..1_000_000u32 {
-            let (first, last) = six_digits(value);
-            let mut text = [0; 6];
-            text[..4].copy_from_slice(&first.to_le_bytes());
-            text[4..].copy_from_slice(&last.to_le_bytes());
-            assert_eq!(text, std::format!("{value:06}").as_bytes());
+    fn the_head_tells_the_millisecond_of_the_stamp() {
+        let mut stamper = Stamper::new([1, 2]);
+        let start = 1_795_424_400_000_000;
+        let clock = [0, 1, 999, 1_000, 1_001, 250_000, 999_999, 1_000_000, 1_000_001, 86_400_000_000, 5, 0, 1 << 50];
+        for micros in clock.map(|step| start + step) {
+            let stamp = stamper.stamp(Timestamp::from_unix_micros(micros));
+            let told = stamper.ms_start + u64::from(stamp.micros);
+            let expected = Timestamp::from_unix_micros(told).text();
+            assert_eq!(&stamper.head[TIMESTAMP_AT..MICROS_AT], &expected[..23]);
+            assert_eq!(&stamper.head[UUID_AT..UUID_LOW_AT - 1], &stamper.uuid(&stamp).hyphenated()[..18]);
         }
+    }
+
+    #[test]
+    fn a_given_uuid_is_in_the_head_and_not_in_the_next_one() {
+        let mut stamper = Stamper::new([1, 2]);
+        let now = Timestamp::from_unix_micros(0);
+        let given = Uuid::from_bytes([0xab; 16]);
+        let stamp = stamper.stamp_given(now, Some(given), None);
+        assert_eq!(stamper.uuid(&stamp), given);
+        assert_eq!(&stamper.head[UUID_AT..UUID_LOW_AT - 1], &given.hyphenated()[..18]);
+        let next = stamper.stamp(now);
+        assert_eq!(stamper.uuid(&next).unix_ms(), Some(0));
+        assert_eq!(&stamper.head[UUID_AT..UUID_LOW_AT - 1], &stamper.uuid(&next).hyphenated()[..18]);
     }
 
     #[test]
@@ -196,8 +243,8 @@ mod tests {
         stamper.stamp(now);
         let given = Timestamp::from_unix_micros(99_000_000_000_123);
         let stamp = stamper.stamp_given(now, None, Some(given));
-        assert_eq!(stamper.second + u64::from(stamp.micros), given.as_unix_micros());
-        assert_eq!(stamp.uuid().unix_ms(), Some(99_000_000_000));
+        assert_eq!(stamper.ms_start + u64::from(stamp.micros), given.as_unix_micros());
+        assert_eq!(stamper.uuid(&stamp).unix_ms(), Some(99_000_000_000));
         assert_eq!(times(&mut stamper, &[5_000_000]), [5_000_001]);
     }
 
@@ -206,7 +253,8 @@ mod tests {
         let mut stamper = Stamper::new([3, 4]);
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..10_000 {
-            let uuid = stamper.stamp(Timestamp::from_unix_ms(1_795_000_000_123)).uuid();
+            let stamp = stamper.stamp(Timestamp::from_unix_ms(1_795_000_000_123));
+            let uuid = stamper.uuid(&stamp);
             assert!((1_795_000_000_123..1_795_000_000_129).contains(&uuid.unix_ms().unwrap()));
             assert!(seen.insert(uuid));
         }

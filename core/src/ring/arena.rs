@@ -229,6 +229,24 @@ impl<'m> WriteHalf<'m> {
         Some(Reserved { half: self, start, len: bytes })
     }
 
+    /// Takes what is left of the run, at most `bytes`.
+    #[inline(always)]
+    pub(super) fn reserve_up_to(&mut self, bytes: usize) -> Reserved<'_, 'm> {
+        let len = self.run_end.wrapping_sub(self.head).min(bytes);
+        let start = self.head;
+        Reserved { half: self, start, len }
+    }
+
+    /// A frame that ends at `end` begins a lap: the one before ended at the head, with or without a gap. The lap whose
+    /// watermark this overwrites is behind the tail, or there would not have been room.
+    #[cold]
+    #[inline(never)]
+    fn begin_lap(&mut self, end: usize) {
+        self.arena.header().producer.watermark.store(self.head, Ordering::Relaxed);
+        // The run was that of the lap before.
+        self.run_end = end;
+    }
+
     /// The rest of [`WriteHalf::reserve`], needed about three times a lap while there is room.
     #[cold]
     #[inline(never)]
@@ -285,11 +303,7 @@ impl Reserved<'_, '_> {
         let half = self.half;
         // The order of these stores is the protocol (see the module doc of `ring`); head makes the rest count.
         if cursor::offset(self.start, half.arena.capacity()) == 0 {
-            // A new lap: the one before ended here, with or without a gap. The lap whose watermark this overwrites is
-            // behind the tail, or there would not have been room.
-            producer.watermark.store(half.head, Ordering::Relaxed);
-            // The run was that of the lap before.
-            half.run_end = self.start.wrapping_add(len);
+            half.begin_lap(self.start.wrapping_add(len));
         }
         half.committed = half.committed.wrapping_add(1);
         producer.committed.store(half.committed, Ordering::Relaxed);

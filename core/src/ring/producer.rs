@@ -39,11 +39,25 @@ impl<'m> Producer<'m> {
         }
     }
 
+    /// Exclusive use of whatever is known to be free in one piece where the next frame would begin, at most `bytes`.
+    ///
+    /// May be little or nothing: near the end of a lap, and when the other end was last looked at long ago.
+    /// [`grant`](Producer::grant) looks again.
+    #[inline(always)]
+    pub fn grant_up_to(&mut self, bytes: usize) -> Grant<'_, 'm> {
+        Grant { reserved: self.half.reserve_up_to(bytes) }
+    }
+
     /// Whether fewer than `limit` events are pending. Looks at the other end's cache line only when the count as last
     /// seen says no.
     #[inline]
     pub fn has_room_for_event(&mut self, limit: usize) -> bool {
         self.half.committed().wrapping_sub(self.released) < limit || self.has_room_for_event_now(limit)
+    }
+
+    /// Events released, as last seen; by now there may be more.
+    pub(crate) fn released_at_least(&self) -> usize {
+        self.released
     }
 
     #[cold]

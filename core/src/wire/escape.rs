@@ -44,6 +44,12 @@ pub(crate) fn escaped_len(text: &str) -> usize {
 /// is zero where subtracting one borrows into its highest bit. A false alarm beside a true one does no harm.
 #[inline(always)]
 pub(crate) const fn word_needs_escape(word: u64) -> bool {
+    escapes_in_word(word) != 0
+}
+
+/// The same as a word that is not zero: several may be joined before one question is asked of them all.
+#[inline(always)]
+pub(crate) const fn escapes_in_word(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let quote = word ^ (ONES * b'"' as u64);
@@ -51,7 +57,7 @@ pub(crate) const fn word_needs_escape(word: u64) -> bool {
     let control = word.wrapping_sub(ONES * 0x20) & !word;
     let quote = quote.wrapping_sub(ONES) & !quote;
     let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    (control | quote | backslash) & HIGHS != 0
+    (control | quote | backslash) & HIGHS
 }
 
 #[cfg(test)]

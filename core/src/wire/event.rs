@@ -15,10 +15,10 @@ use super::exception::{room_for_exception, write_exception};
 use super::key;
 use super::writer::{Counter, Out, Writer};
 use crate::common::Common;
-use crate::event::{EVENT_KEY, Event, ID_KEY, NAME_SLOT_BYTES};
+use crate::event::{EVENT_KEY, Event, ID_KEY, NAME_SLOT_BYTES, Name, Rare};
 use crate::exception::Exception;
 use crate::limits::{DEPTH_MAX, DISTINCT_ID_CHARS_MAX, EVENT_NAME_BYTES_MAX, KEY_BYTES_MAX};
-use crate::property::{DOLLAR_MASK, KEY_SLOT_BYTES, Property, Value, is_always_reserved, key_mask};
+use crate::property::{DOLLAR_MASK, KEY_SLOT_BYTES, Key, Property, Value, is_always_reserved, key_mask};
 use crate::raw::RawJson;
 use crate::serialize::SerializeError;
 use crate::stamp::{HEAD_SLOT_BYTES, Stamp, Stamper};
@@ -76,9 +76,9 @@ impl Event<'_> {
         let survey = survey(self, common)?;
         let stamp = stamp(self, stamper, now);
         let mut writer = Writer::new(out);
-        write(self, &survey, stamper.head(), &stamp, common, EVENT_TAIL, &mut writer)?;
+        write(self, &survey, stamper, &stamp, common, EVENT_TAIL, &mut writer)?;
         let len = writer.finish().ok_or(CaptureError::TooLarge)?;
-        Ok(Encoded { len, uuid: stamp.uuid() })
+        Ok(Encoded { len, uuid: stamper.uuid(&stamp) })
     }
 
     /// The same into a `heapless::Vec`, behind what it holds already.
@@ -124,32 +124,32 @@ pub(crate) struct Survey {
 pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<Survey, CaptureError> {
     let mut mask = 0;
     let mut bytes = HEAD_SLOT_BYTES + NAME_SLOT_BYTES + SLACK + common.padded_len() + event.distinct_id.len();
-    if event.name.literal.is_none() {
-        let len = event.name.text.len();
+    if let Name::Text(name) = event.name {
+        let len = name.len();
         if len.wrapping_sub(1) >= EVENT_NAME_BYTES_MAX {
             return Err(if len == 0 { CaptureError::EmptyEventName } else { CaptureError::EventNameTooLong });
         }
     }
-    bytes += event.name.text.len();
+    bytes += event.name().len();
     for property in event.properties {
-        match property.key.literal {
-            Some(literal) => mask |= literal.mask,
-            None => {
-                let key = property.key.text.as_bytes();
+        match property.key {
+            Key::Literal(literal) => mask |= literal.mask,
+            Key::Text(key) => {
+                let key = key.as_bytes();
                 if key.len().wrapping_sub(1) >= KEY_BYTES_MAX {
                     return Err(if key.is_empty() { CaptureError::EmptyKey } else { CaptureError::KeyTooLong });
                 }
                 mask |= key_mask(key);
             }
         }
-        bytes = bytes.wrapping_add(KEY_SLOT_BYTES + property.key.text.len()).wrapping_add(match property.value {
+        bytes = bytes.wrapping_add(KEY_SLOT_BYTES + property.key().len()).wrapping_add(match property.value {
             Value::Str(text) => text.len() + 2,
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => 32,
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) | Value::Float32(_) => 32,
             ref nested => estimate(nested, DEPTH_MAX),
         });
     }
     check_id(event)?;
-    if !event.plain {
+    if event.is_odd() {
         bytes = bytes.wrapping_add(survey_rare(event)?);
     }
     if mask & DOLLAR_MASK != 0 {
@@ -161,10 +161,11 @@ pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<Survey, C
 /// The event's uuid and time.
 #[inline(always)]
 pub(crate) fn stamp(event: &Event<'_>, stamper: &mut Stamper, now: Timestamp) -> Stamp {
-    if event.uuid.is_none() && event.timestamp.is_none() {
-        stamper.stamp(now)
-    } else {
-        stamper.stamp_given(now, event.uuid, event.timestamp)
+    match event.rare {
+        Some(Rare { uuid, timestamp, .. }) if uuid.is_some() || timestamp.is_some() => {
+            stamper.stamp_given(now, uuid, timestamp)
+        }
+        _ => stamper.stamp(now),
     }
 }
 
@@ -173,33 +174,33 @@ pub(crate) fn stamp(event: &Event<'_>, stamper: &mut Stamper, now: Timestamp) ->
 pub(crate) fn write<O: Out>(
     event: &Event<'_>,
     survey: &Survey,
-    head: &[u8; HEAD_SLOT_BYTES],
+    stamper: &Stamper,
     stamp: &Stamp,
     common: &Common<'_>,
     tail: &[u8],
     out: &mut O,
 ) -> Result<(), CaptureError> {
-    out.head(head, stamp);
-    match event.name.literal {
-        Some(literal) if literal.len != 0 => out.name_slot(&literal.slot, literal.len),
-        _ => {
+    out.head(stamper.head(), stamp);
+    match event.name {
+        Name::Literal(literal) => out.name_slot(&literal.slot, literal.len),
+        Name::Text(name) => {
             out.bytes(EVENT_KEY);
-            out.escaped(event.name.text);
+            out.escaped(name);
             out.bytes(ID_KEY);
         }
     }
-    if event.plain {
-        out.escaped(event.distinct_id);
+    if event.is_odd() {
+        write_rare_id(event, &stamper.uuid(stamp), out);
     } else {
-        write_rare_id(event, stamp, out);
+        out.escaped(event.distinct_id);
     }
     // Both only touch the client's own keys or super properties; neither is common.
-    if survey.mask & common.mask() != 0 || !event.plain {
+    if survey.mask & common.mask() != 0 || event.is_odd() {
         common.write_without(out, |name| hides(event, name));
     } else {
         common.write(out);
     }
-    if !event.plain {
+    if event.is_odd() {
         write_rare(event, out)?;
     }
     for property in event.properties {
@@ -215,13 +216,13 @@ pub(crate) fn write<O: Out>(
 pub(crate) fn measure(
     event: &Event<'_>,
     survey: &Survey,
-    head: &[u8; HEAD_SLOT_BYTES],
+    stamper: &Stamper,
     stamp: &Stamp,
     common: &Common<'_>,
     tail: &[u8],
 ) -> Result<usize, CaptureError> {
     let mut counter = Counter::default();
-    write(event, survey, head, stamp, common, tail, &mut counter)?;
+    write(event, survey, stamper, stamp, common, tail, &mut counter)?;
     Ok(counter.len())
 }
 
@@ -235,11 +236,11 @@ pub(crate) fn measure_value(value: &Value<'_>) -> Result<usize, CaptureError> {
 /// A comma, the key, a colon, the value.
 #[inline(always)]
 fn write_property<O: Out>(out: &mut O, property: &Property<'_>, depth: usize) -> Result<(), CaptureError> {
-    match property.key.literal {
-        Some(literal) if literal.len != 0 => out.key_slot(&literal.slot, literal.len),
-        _ => {
+    match property.key {
+        Key::Literal(literal) => out.key_slot(&literal.slot, literal.len),
+        Key::Text(key) => {
             out.bytes(b",");
-            out.string(property.key.text);
+            out.string(key);
             out.bytes(b":");
         }
     }
@@ -261,6 +262,7 @@ pub(crate) fn write_value<O: Out>(out: &mut O, value: &Value<'_>, depth: usize) 
         Value::Int(value) => out.int(*value),
         Value::Uint(value) => out.uint(*value),
         Value::Float(value) => out.float(*value),
+        Value::Float32(value) => out.float32(*value),
         Value::Str(text) => out.string(text),
         Value::Array(values) => {
             let depth = depth.checked_sub(1).ok_or(CaptureError::TooDeep)?;
@@ -287,7 +289,7 @@ fn write_object<O: Out>(out: &mut O, properties: &[Property<'_>], depth: usize) 
     let mut before: &[u8] = b"{";
     for property in properties {
         out.bytes(before);
-        out.string(property.key.text);
+        out.string(property.key());
         out.bytes(b":");
         write_value(out, &property.value, depth)?;
         before = b",";
@@ -297,7 +299,8 @@ fn write_object<O: Out>(out: &mut O, properties: &[Property<'_>], depth: usize) 
 }
 
 fn write_raw<O: Out>(out: &mut O, raw: &RawJson<'_>, depth: usize) -> Result<(), CaptureError> {
-    if raw.depth() > depth {
+    // A value of the event's own may be as deep as any that was checked; only inside others is its depth looked for.
+    if depth < DEPTH_MAX && raw.depth() > depth {
         return Err(CaptureError::TooDeep);
     }
     raw.write_minified(&mut |run: &[u8]| out.bytes(run));
@@ -314,7 +317,7 @@ fn estimate(value: &Value<'_>, depth: usize) -> usize {
             values.iter().fold(2, |sum: usize, value| sum.saturating_add(1 + estimate(value, deeper)))
         }
         Value::Object(properties) => properties.iter().fold(2, |sum: usize, property| {
-            sum.saturating_add(4 + property.key.text.len()).saturating_add(estimate(&property.value, deeper))
+            sum.saturating_add(4 + property.key().len()).saturating_add(estimate(&property.value, deeper))
         }),
         Value::Raw(raw) => raw.as_str().len(),
         Value::Typed(_) => 256,
@@ -337,7 +340,7 @@ fn check_id(event: &Event<'_>) -> Result<(), CaptureError> {
 #[inline(never)]
 fn check_odd_id(event: &Event<'_>) -> Result<(), CaptureError> {
     let id = event.distinct_id;
-    let stands_in = event.extras.anonymous || matches!(event.shape, Shape::Group { .. });
+    let stands_in = event.rare().anonymous || matches!(event.rare().shape, Shape::Group { .. });
     if id.is_empty() && stands_in {
         return Ok(());
     }
@@ -354,26 +357,26 @@ fn check_odd_id(event: &Event<'_>) -> Result<(), CaptureError> {
 #[cold]
 #[inline(never)]
 fn survey_rare(event: &Event<'_>) -> Result<usize, CaptureError> {
-    let extras = &event.extras;
+    let rare = event.rare();
     let mut bytes = 256usize;
-    for property in [extras.set, extras.set_once].into_iter().flatten() {
-        if property.key.text.is_empty() {
+    for property in [rare.set, rare.set_once].into_iter().flatten() {
+        if property.key().is_empty() {
             return Err(CaptureError::EmptyKey);
         }
-        if property.key.text.len() > KEY_BYTES_MAX {
+        if property.key().len() > KEY_BYTES_MAX {
             return Err(CaptureError::KeyTooLong);
         }
-        bytes = bytes.saturating_add(8 + property.key.text.len()).saturating_add(estimate(&property.value, DEPTH_MAX));
+        bytes = bytes.saturating_add(8 + property.key().len()).saturating_add(estimate(&property.value, DEPTH_MAX));
     }
-    for (kind, name) in extras.groups {
+    for (kind, name) in rare.groups {
         if kind.is_empty() || name.is_empty() {
             return Err(CaptureError::MissingField);
         }
         bytes = bytes.saturating_add(kind.len() + name.len() + 6);
     }
-    bytes = extras.unset.iter().fold(bytes, |sum, key| sum.saturating_add(key.len() + 3));
-    let no_person = extras.person_profile == Some(false) || extras.anonymous;
-    match event.shape {
+    bytes = rare.unset.iter().fold(bytes, |sum, key| sum.saturating_add(key.len() + 3));
+    let no_person = rare.person_profile == Some(false) || rare.anonymous;
+    match event.rare().shape {
         // The server drops these without a word when no person may be made of them.
         Shape::Identify | Shape::Person | Shape::Alias { .. } | Shape::Group { .. } if no_person => {
             return Err(CaptureError::Personless);
@@ -385,7 +388,7 @@ fn survey_rare(event: &Event<'_>) -> Result<usize, CaptureError> {
             if alias.chars().nth(DISTINCT_ID_CHARS_MAX).is_some() {
                 return Err(CaptureError::DistinctIdTooLong);
             }
-            if event.properties.iter().any(|property| is_alias_key(property.key.text.as_bytes())) {
+            if event.properties.iter().any(|property| is_alias_key(property.key().as_bytes())) {
                 return Err(CaptureError::ReservedKey);
             }
             bytes = bytes.saturating_add(alias.len() + event.distinct_id.len());
@@ -412,10 +415,10 @@ fn survey_rare(event: &Event<'_>) -> Result<usize, CaptureError> {
 #[inline(never)]
 fn check_dollar_keys(event: &Event<'_>) -> Result<(), CaptureError> {
     for property in event.properties {
-        if is_reserved(event, property.key.text) {
+        if is_reserved(event, property.key()) {
             return Err(CaptureError::ReservedKey);
         }
-        if property.key.text == key::COOKIELESS_MODE && !matches!(property.value, Value::Bool(_)) {
+        if property.key() == key::COOKIELESS_MODE && !matches!(property.value, Value::Bool(_)) {
             return Err(CaptureError::InvalidValue);
         }
     }
@@ -426,26 +429,25 @@ fn check_dollar_keys(event: &Event<'_>) -> Result<(), CaptureError> {
 #[cold]
 #[inline(never)]
 fn is_reserved(event: &Event<'_>, name: &str) -> bool {
-    let extras = &event.extras;
+    let rare = event.rare();
     if is_always_reserved(name.as_bytes()) {
         return true;
     }
     match name {
-        key::SET => !extras.set.is_empty() || matches!(event.shape, Shape::Identify),
-        key::SET_ONCE => !extras.set_once.is_empty(),
-        key::UNSET => !extras.unset.is_empty(),
-        key::GROUPS => !extras.groups.is_empty(),
+        key::SET => !rare.set.is_empty() || matches!(event.rare().shape, Shape::Identify),
+        key::SET_ONCE => !rare.set_once.is_empty(),
+        key::UNSET => !rare.unset.is_empty(),
+        key::GROUPS => !rare.groups.is_empty(),
         key::PROCESS_PERSON_PROFILE => {
             // What is there to change a person is dropped by the server where no person may be made; a property must not
             // bring that about behind the survey's back.
-            let needs_person = !matches!(event.shape, Shape::Capture | Shape::Exception(_));
-            extras.person_profile.is_some() || extras.anonymous || needs_person
+            let needs_person = !matches!(event.rare().shape, Shape::Capture | Shape::Exception(_));
+            rare.person_profile.is_some() || rare.anonymous || needs_person
         }
-        key::GEOIP_DISABLE => extras.disable_geoip.is_some(),
-        key::GROUP_TYPE | key::GROUP_KEY | key::GROUP_SET => matches!(event.shape, Shape::Group { .. }),
+        key::GEOIP_DISABLE => rare.disable_geoip.is_some(),
+        key::GROUP_TYPE | key::GROUP_KEY | key::GROUP_SET => matches!(rare.shape, Shape::Group { .. }),
         _ => {
-            matches!(event.shape, Shape::Exception(_))
-                && (name.starts_with(key::EXCEPTION) || name == key::DEBUG_IMAGES)
+            matches!(rare.shape, Shape::Exception(_)) && (name.starts_with(key::EXCEPTION) || name == key::DEBUG_IMAGES)
         }
     }
 }
@@ -457,9 +459,9 @@ fn hides(event: &Event<'_>, name: &[u8]) -> bool {
     if is_always_reserved(name) {
         return false;
     }
-    event.properties.iter().any(|property| property.key.text.as_bytes() == name)
-        || (!event.plain && core::str::from_utf8(name).is_ok_and(|name| is_reserved(event, name)))
-        || (matches!(event.shape, Shape::Alias { .. }) && is_alias_key(name))
+    event.properties.iter().any(|property| property.key().as_bytes() == name)
+        || (event.is_odd() && core::str::from_utf8(name).is_ok_and(|name| is_reserved(event, name)))
+        || (matches!(event.rare().shape, Shape::Alias { .. }) && is_alias_key(name))
 }
 
 fn is_alias_key(name: &[u8]) -> bool {
@@ -469,8 +471,8 @@ fn is_alias_key(name: &[u8]) -> bool {
 /// The distinct id of an event that has none of its own.
 #[cold]
 #[inline(never)]
-fn write_rare_id<O: Out>(event: &Event<'_>, stamp: &Stamp, out: &mut O) {
-    match event.shape {
+fn write_rare_id<O: Out>(event: &Event<'_>, uuid: &Uuid, out: &mut O) {
+    match event.rare().shape {
         _ if !event.distinct_id.is_empty() => out.escaped(event.distinct_id),
         Shape::Group { group_type, group_key } => {
             out.bytes(b"$");
@@ -478,7 +480,7 @@ fn write_rare_id<O: Out>(event: &Event<'_>, stamp: &Stamp, out: &mut O) {
             out.bytes(b"_");
             out.escaped(group_key);
         }
-        _ => out.bytes(&stamp.uuid().hyphenated()),
+        _ => out.bytes(&uuid.hyphenated()),
     }
 }
 
@@ -486,47 +488,47 @@ fn write_rare_id<O: Out>(event: &Event<'_>, stamp: &Stamp, out: &mut O) {
 #[cold]
 #[inline(never)]
 fn write_rare<O: Out>(event: &Event<'_>, out: &mut O) -> Result<(), CaptureError> {
-    let extras = &event.extras;
-    let anonymous = extras.anonymous && event.distinct_id.is_empty();
+    let rare = event.rare();
+    let anonymous = rare.anonymous && event.distinct_id.is_empty();
     // Groups need person processing; an event without a person that names groups gets it, as PostHog's own SDKs do.
-    let profile = extras.person_profile.or(if anonymous { Some(!extras.groups.is_empty()) } else { None });
+    let profile = rare.person_profile.or(if anonymous { Some(!rare.groups.is_empty()) } else { None });
     if let Some(process) = profile {
         write_key(out, key::PROCESS_PERSON_PROFILE);
         out.bytes(if process { b"true" } else { b"false" });
     }
-    if let Some(disable) = extras.disable_geoip {
+    if let Some(disable) = rare.disable_geoip {
         write_key(out, key::GEOIP_DISABLE);
         out.bytes(if disable { b"true" } else { b"false" });
     }
-    if let Shape::Group { group_type, group_key } = event.shape {
+    if let Shape::Group { group_type, group_key } = event.rare().shape {
         write_key(out, key::GROUP_TYPE);
         out.string(group_type);
         write_key(out, key::GROUP_KEY);
         out.string(group_key);
         write_key(out, key::GROUP_SET);
-        write_object(out, extras.set, DEPTH_MAX)?;
-    } else if !extras.set.is_empty() || matches!(event.shape, Shape::Identify) {
+        write_object(out, rare.set, DEPTH_MAX)?;
+    } else if !rare.set.is_empty() || matches!(event.rare().shape, Shape::Identify) {
         write_key(out, key::SET);
-        write_object(out, extras.set, DEPTH_MAX)?;
+        write_object(out, rare.set, DEPTH_MAX)?;
     }
-    if !extras.set_once.is_empty() {
+    if !rare.set_once.is_empty() {
         write_key(out, key::SET_ONCE);
-        write_object(out, extras.set_once, DEPTH_MAX)?;
+        write_object(out, rare.set_once, DEPTH_MAX)?;
     }
-    if !extras.unset.is_empty() {
+    if !rare.unset.is_empty() {
         write_key(out, key::UNSET);
         let mut before: &[u8] = b"[";
-        for key in extras.unset {
+        for key in rare.unset {
             out.bytes(before);
             out.string(key);
             before = b",";
         }
         out.bytes(b"]");
     }
-    if !extras.groups.is_empty() {
+    if !rare.groups.is_empty() {
         write_key(out, key::GROUPS);
         let mut before: &[u8] = b"{";
-        for (kind, name) in extras.groups {
+        for (kind, name) in rare.groups {
             out.bytes(before);
             out.string(kind);
             out.bytes(b":");
@@ -535,7 +537,7 @@ fn write_rare<O: Out>(event: &Event<'_>, out: &mut O) -> Result<(), CaptureError
         }
         out.bytes(b"}");
     }
-    match event.shape {
+    match event.rare().shape {
         Shape::Alias { alias } => {
             write_key(out, key::ALIAS);
             out.string(alias);

@@ -3,9 +3,12 @@
 //! In: borrowed events. Out: bytes of JSON, in the ring or in a buffer of the caller's.
 
 pub mod batch;
+pub(crate) mod digits;
 pub(crate) mod escape;
 pub(crate) mod event;
 pub(crate) mod exception;
+pub(crate) mod plain;
+mod simd;
 pub mod timestamp;
 pub(crate) mod writer;
 

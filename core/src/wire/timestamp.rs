@@ -33,6 +33,14 @@ impl Timestamp {
         if micros > Self::MAX.0 { Self::MAX } else { Self(micros) }
     }
 
+    /// The point `micros` later, for a clock that carries a reading on for a little while and has to do it fast. Past the end
+    /// of time only the text of the year is wrong.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub const fn carried_on(self, micros: u64) -> Self {
+        Self(self.0.wrapping_add(micros))
+    }
+
     /// The point `ms` milliseconds after the start of 1970; what lies beyond [`Timestamp::MAX`] becomes that.
     #[inline]
     pub const fn from_unix_ms(ms: u64) -> Self {

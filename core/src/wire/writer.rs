@@ -12,21 +12,22 @@
 use core::marker::PhantomData;
 use core::ptr;
 
-use super::escape;
+use super::digits::{eight_digits, three_digits};
+use super::{escape, simd};
 use crate::common::BLOCK_STEP;
 use crate::event::NAME_SLOT_BYTES;
 use crate::property::KEY_SLOT_BYTES;
 use crate::serialize::{JsonSink, SerializeError, WriteJson};
-use crate::stamp::{HEAD_BYTES, HEAD_SLOT_BYTES, Stamp, UUID_AT};
+use crate::stamp::{HEAD_BYTES, HEAD_SLOT_BYTES, MICROS_AT, Stamp, UUID_LOW_AT};
 
 /// Where the encoder writes.
 pub(crate) trait Out {
     /// The first [`HEAD_BYTES`] of an event: uuid and timestamp, framed.
     fn head(&mut self, head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp);
     /// The first `len` bytes of a padded name slot.
-    fn name_slot(&mut self, slot: &[u8; NAME_SLOT_BYTES], len: usize);
+    fn name_slot(&mut self, slot: &[u8; NAME_SLOT_BYTES], len: SlotLen<NAME_SLOT_BYTES>);
     /// The first `len` bytes of a padded key slot.
-    fn key_slot(&mut self, slot: &[u8; KEY_SLOT_BYTES], len: usize);
+    fn key_slot(&mut self, slot: &[u8; KEY_SLOT_BYTES], len: SlotLen<KEY_SLOT_BYTES>);
     /// The first `len` bytes of a block padded to whole steps of [`BLOCK_STEP`] bytes.
     fn block(&mut self, block: &[u8], len: usize);
     /// Bytes as they are.
@@ -41,8 +42,33 @@ pub(crate) trait Out {
     fn uint(&mut self, value: u64);
     /// A number; `null` if it is not finite.
     fn float(&mut self, value: f64);
+    /// A number of single precision; `null` if it is not finite.
+    fn float32(&mut self, value: f32);
     /// A value that writes itself, nested at most `depth` levels deep.
     fn typed(&mut self, value: &dyn WriteJson, depth: usize) -> Result<(), SerializeError>;
+}
+
+/// How much of a slot of `N` bytes is in use: less than all of it. What stores a slot relies on that, so nothing else can
+/// make one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotLen<const N: usize>(u8);
+
+impl<const N: usize> SlotLen<N> {
+    /// Nothing at all, which is how a text that does not fit is remembered.
+    pub(crate) const EMPTY: Self = Self(0);
+
+    /// # Panics
+    ///
+    /// At compile time only, unless `len < N`.
+    pub(crate) const fn new(len: usize) -> Self {
+        assert!(len < N && N <= 256, "a slot is longer than what it holds");
+        Self(len as u8)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn get(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// A cursor over granted memory.
@@ -115,9 +141,10 @@ impl<'a> Writer<'a> {
 
     /// The first `len` bytes of a slot of `N`, stored as all `N` where there is room for them.
     #[inline(always)]
-    fn slot<const N: usize>(&mut self, slot: &[u8; N], len: usize) {
-        if self.room() >= N && len <= N {
-            // SAFETY: `N` bytes fit, and `len ≤ N` of them are kept.
+    fn slot<const N: usize>(&mut self, slot: &[u8; N], len: SlotLen<N>) {
+        let len = len.get();
+        if self.room() >= N {
+            // SAFETY: `N` bytes fit, and fewer of them are kept.
             unsafe {
                 ptr::copy_nonoverlapping(slot.as_ptr(), self.at, N);
                 self.advance(len);
@@ -172,18 +199,18 @@ impl<'a> Writer<'a> {
             if len >= 16 {
                 let mut offset = 0;
                 while offset + 16 < len {
-                    if lanes::copy_16(from.add(offset), to.add(offset)) {
+                    if simd::copy_16(from.add(offset), to.add(offset)) {
                         return false;
                     }
                     offset += 16;
                 }
-                !lanes::copy_16(from.add(len - 16), to.add(len - 16))
+                !simd::copy_16(from.add(len - 16), to.add(len - 16))
             } else if len >= 8 {
                 let low = from.cast::<u64>().read_unaligned();
                 let high = from.add(len - 8).cast::<u64>().read_unaligned();
                 to.cast::<u64>().write_unaligned(low);
                 to.add(len - 8).cast::<u64>().write_unaligned(high);
-                !lanes::pair_needs_escape(low, high)
+                !simd::pair_needs_escape(low, high)
             } else if len >= 4 {
                 let low = from.cast::<u32>().read_unaligned();
                 let high = from.add(len - 4).cast::<u32>().read_unaligned();
@@ -209,27 +236,25 @@ impl Out for Writer<'_> {
     fn head(&mut self, head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp) {
         if self.room() < HEAD_SLOT_BYTES {
             let mut text = *head;
-            let mut local = Writer::new(&mut text);
             // SAFETY: `text` is as long as the whole slot.
-            unsafe { local.stamp(stamp) };
+            unsafe { put_stamp(head, stamp, text.as_mut_ptr()) };
             self.exact(text.get(..HEAD_BYTES).unwrap_or_default());
             return;
         }
         // SAFETY: the whole slot fits.
         unsafe {
-            ptr::copy_nonoverlapping(head.as_ptr(), self.at, HEAD_SLOT_BYTES);
-            self.stamp(stamp);
+            put_stamp(head, stamp, self.at);
             self.advance(HEAD_BYTES);
         }
     }
 
     #[inline(always)]
-    fn name_slot(&mut self, slot: &[u8; NAME_SLOT_BYTES], len: usize) {
+    fn name_slot(&mut self, slot: &[u8; NAME_SLOT_BYTES], len: SlotLen<NAME_SLOT_BYTES>) {
         self.slot(slot, len);
     }
 
     #[inline(always)]
-    fn key_slot(&mut self, slot: &[u8; KEY_SLOT_BYTES], len: usize) {
+    fn key_slot(&mut self, slot: &[u8; KEY_SLOT_BYTES], len: SlotLen<KEY_SLOT_BYTES>) {
         self.slot(slot, len);
     }
 
@@ -323,6 +348,15 @@ impl Out for Writer<'_> {
         }
     }
 
+    fn float32(&mut self, value: f32) {
+        if value.is_finite() {
+            let mut buffer = zmij::Buffer::new();
+            self.long(buffer.format_finite(value).as_bytes());
+        } else {
+            self.long(b"null");
+        }
+    }
+
     fn typed(&mut self, value: &dyn WriteJson, depth: usize) -> Result<(), SerializeError> {
         match value.write_json(&mut Nested { sink: self, depth }) {
             // The mark is set; whoever asks for the length learns of it there, as for everything else that did not fit.
@@ -339,22 +373,20 @@ impl Writer<'_> {
         let mut buffer = itoa::Buffer::new();
         self.long(buffer.format(value).as_bytes());
     }
+}
 
-    /// Puts a stamp's uuid and fraction of a second over a head's place-holders at the cursor.
-    ///
-    /// # Safety
-    ///
-    /// [`HEAD_BYTES`] bytes at the cursor lie within the memory.
-    #[inline(always)]
-    unsafe fn stamp(&mut self, stamp: &Stamp) {
-        // SAFETY: `UUID_AT + 36` and `FRACTION_AT + 6` are below `HEAD_BYTES`, as an assertion in `stamp.rs` says.
-        unsafe {
-            lanes::put_uuid(stamp.uuid_words, self.at.add(UUID_AT));
-            let fraction = self.at.add(crate::stamp::FRACTION_AT);
-            let (low, high) = crate::stamp::six_digits(stamp.micros);
-            fraction.cast::<u32>().write_unaligned(low.to_le());
-            fraction.add(4).cast::<u16>().write_unaligned(high.to_le());
-        }
+/// A frame's beginning at `to`: the head's slot, and what is the stamp's own over its place-holders.
+///
+/// # Safety
+///
+/// [`HEAD_SLOT_BYTES`] bytes can be written at `to`.
+#[inline(always)]
+pub(super) unsafe fn put_stamp(head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp, to: *mut u8) {
+    // SAFETY: `UUID_LOW_AT + 17` and `MICROS_AT + 3` are at most `HEAD_BYTES`, as an assertion in `stamp.rs` says.
+    unsafe {
+        ptr::copy_nonoverlapping(head.as_ptr(), to, HEAD_SLOT_BYTES);
+        simd::put_uuid_low(stamp.low, to.add(UUID_LOW_AT));
+        to.add(MICROS_AT).cast::<[u8; 3]>().write_unaligned(three_digits(stamp.micros));
     }
 }
 
@@ -402,12 +434,12 @@ impl Out for Counter {
         self.add(HEAD_BYTES);
     }
 
-    fn name_slot(&mut self, _: &[u8; NAME_SLOT_BYTES], len: usize) {
-        self.add(len);
+    fn name_slot(&mut self, _: &[u8; NAME_SLOT_BYTES], len: SlotLen<NAME_SLOT_BYTES>) {
+        self.add(len.get());
     }
 
-    fn key_slot(&mut self, _: &[u8; KEY_SLOT_BYTES], len: usize) {
-        self.add(len);
+    fn key_slot(&mut self, _: &[u8; KEY_SLOT_BYTES], len: SlotLen<KEY_SLOT_BYTES>) {
+        self.add(len.get());
     }
 
     fn block(&mut self, _: &[u8], len: usize) {
@@ -439,6 +471,10 @@ impl Out for Counter {
         self.add(if value.is_finite() { zmij::Buffer::new().format_finite(value).len() } else { 4 });
     }
 
+    fn float32(&mut self, value: f32) {
+        self.add(if value.is_finite() { zmij::Buffer::new().format_finite(value).len() } else { 4 });
+    }
+
     fn typed(&mut self, value: &dyn WriteJson, depth: usize) -> Result<(), SerializeError> {
         value.write_json(&mut Nested { sink: self, depth })
     }
@@ -448,212 +484,5 @@ impl JsonSink for Counter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SerializeError> {
         self.add(bytes.len());
         Ok(())
-    }
-}
-
-/// The decimal digits of a number below 10⁸, most significant in the lowest byte, and how many there are.
-///
-/// Divides all of it at once: two halves of four digits, four quarters of two, eight digits, by multiplying with
-/// reciprocals inside one word.
-#[inline(always)]
-fn eight_digits(value: u32) -> (u64, usize) {
-    let halves = u64::from(value / 10_000) | u64::from(value % 10_000) << 32;
-    let hundreds = ((halves * 10_486) >> 20) & 0x0000_007f_0000_007f;
-    let quarters = hundreds | (halves - 100 * hundreds) << 16;
-    let tens = ((quarters * 103) >> 10) & 0x000f_000f_000f_000f;
-    let digits = tens | (quarters - 10 * tens) << 8;
-    let leading = (digits | 1 << 56).trailing_zeros() as usize / 8;
-    ((digits + 0x3030_3030_3030_3030) >> (leading * 8), 8 - leading)
-}
-
-/// Sixteen bytes at a time, by target: what differs between them.
-#[cfg(target_arch = "x86_64")]
-mod lanes {
-    use core::arch::x86_64::*;
-
-    /// Copies 16 bytes; returns whether one of them needs an escape.
-    ///
-    /// # Safety
-    ///
-    /// 16 bytes can be read at `from` and written at `to`.
-    #[inline(always)]
-    pub(super) unsafe fn copy_16(from: *const u8, to: *mut u8) -> bool {
-        // SAFETY: the caller's promise; SSE2 is part of x86-64.
-        unsafe {
-            let bytes = _mm_loadu_si128(from.cast());
-            _mm_storeu_si128(to.cast(), bytes);
-            needs_escape(bytes)
-        }
-    }
-
-    /// Whether a byte of two words needs an escape.
-    #[inline(always)]
-    pub(super) fn pair_needs_escape(low: u64, high: u64) -> bool {
-        // SAFETY: SSE2 is part of x86-64.
-        unsafe { needs_escape(_mm_set_epi64x(high as i64, low as i64)) }
-    }
-
-    /// # Safety
-    ///
-    /// SSE2, which every x86-64 has.
-    #[inline(always)]
-    #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
-    unsafe fn needs_escape(bytes: __m128i) -> bool {
-        // SAFETY: as this function's contract.
-        unsafe {
-            let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
-            let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
-            let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
-            _mm_movemask_epi8(_mm_or_si128(control, _mm_or_si128(quote, backslash))) != 0
-        }
-    }
-
-    /// Writes the 32 hexadecimal digits of a uuid at `to` in groups of 8, 4, 4, 4, 12, leaving the places of the dashes.
-    ///
-    /// # Safety
-    ///
-    /// 36 bytes can be written at `to`.
-    #[inline(always)]
-    #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
-    pub(super) unsafe fn put_uuid(words: [u64; 2], to: *mut u8) {
-        let [high, low] = words;
-        // SAFETY: every store ends at or before offset 36; SSE2 is part of x86-64.
-        unsafe {
-            let bytes = _mm_set_epi64x(low.swap_bytes() as i64, high.swap_bytes() as i64);
-            let mask = _mm_set1_epi8(0x0f);
-            let upper = _mm_and_si128(_mm_srli_epi16(bytes, 4), mask);
-            let lower = _mm_and_si128(bytes, mask);
-            let first = hex(_mm_unpacklo_epi8(upper, lower));
-            let second = hex(_mm_unpackhi_epi8(upper, lower));
-            _mm_storel_epi64(to.cast(), first);
-            let tail = _mm_cvtsi128_si64(_mm_unpackhi_epi64(first, first)) as u64;
-            to.add(9).cast::<u32>().write_unaligned(tail as u32);
-            to.add(14).cast::<u32>().write_unaligned((tail >> 32) as u32);
-            let node = _mm_cvtsi128_si64(second) as u64;
-            to.add(19).cast::<u32>().write_unaligned(node as u32);
-            to.add(24).cast::<u32>().write_unaligned((node >> 32) as u32);
-            _mm_storel_epi64(to.add(28).cast(), _mm_unpackhi_epi64(second, second));
-        }
-    }
-
-    /// # Safety
-    ///
-    /// SSE2, which every x86-64 has.
-    #[inline(always)]
-    #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
-    unsafe fn hex(nibbles: __m128i) -> __m128i {
-        // SAFETY: as this function's contract.
-        unsafe {
-            let letters = _mm_and_si128(_mm_cmpgt_epi8(nibbles, _mm_set1_epi8(9)), _mm_set1_epi8(39));
-            _mm_add_epi8(_mm_add_epi8(nibbles, _mm_set1_epi8(b'0' as i8)), letters)
-        }
-    }
-}
-
-/// Two words at a time, for every other target.
-#[cfg(not(target_arch = "x86_64"))]
-use portable as lanes;
-
-#[cfg(any(not(target_arch = "x86_64"), test))]
-mod portable {
-    use super::super::escape::word_needs_escape;
-
-    /// Copies 16 bytes; returns whether one of them needs an escape.
-    ///
-    /// # Safety
-    ///
-    /// 16 bytes can be read at `from` and written at `to`.
-    #[inline(always)]
-    pub(super) unsafe fn copy_16(from: *const u8, to: *mut u8) -> bool {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let low = from.cast::<u64>().read_unaligned();
-            let high = from.add(8).cast::<u64>().read_unaligned();
-            to.cast::<u64>().write_unaligned(low);
-            to.add(8).cast::<u64>().write_unaligned(high);
-            pair_needs_escape(low, high)
-        }
-    }
-
-    /// Whether a byte of two words needs an escape.
-    #[inline(always)]
-    pub(super) fn pair_needs_escape(low: u64, high: u64) -> bool {
-        word_needs_escape(low) | word_needs_escape(high)
-    }
-
-    /// Writes the 32 hexadecimal digits of a uuid at `to` in groups of 8, 4, 4, 4, 12, leaving the places of the dashes.
-    ///
-    /// # Safety
-    ///
-    /// 36 bytes can be written at `to`.
-    #[inline(always)]
-    pub(super) unsafe fn put_uuid(words: [u64; 2], to: *mut u8) {
-        let [high, low] = words;
-        // SAFETY: the offsets and widths below end at 36.
-        unsafe {
-            to.cast::<u64>().write_unaligned(hex((high >> 32) as u32));
-            let middle = hex(high as u32);
-            to.add(9).cast::<u32>().write_unaligned(middle as u32);
-            to.add(14).cast::<u32>().write_unaligned((middle >> 32) as u32);
-            let node = hex((low >> 32) as u32);
-            to.add(19).cast::<u32>().write_unaligned(node as u32);
-            to.add(24).cast::<u32>().write_unaligned((node >> 32) as u32);
-            to.add(28).cast::<u64>().write_unaligned(hex(low as u32));
-        }
-    }
-
-    /// Eight hexadecimal digits, in the order they are stored in memory on this target.
-    #[inline(always)]
-    fn hex(value: u32) -> u64 {
-        // One nibble a byte, the most significant in the lowest byte.
-        let spread = u64::from(value.swap_bytes());
-        let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
-        let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
-        let nibbles = (spread >> 4 & 0x000f_000f_000f_000f) | (spread & 0x000f_000f_000f_000f) << 8;
-        let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-        (nibbles + 0x3030_3030_3030_3030 + letters * 39).to_le()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
-    use super::*;
-    use crate::uuid::{Prng, Uuid};
-
-    #[test]
-    fn both_halves_write_the_same_uuid() {
-        let mut prng = Prng::new([5, 6]);
-        for _ in 0..10_000 {
-            let words = [prng.next(), prng.next()];
-            let (mut fast, mut plain) = ([b'-'; 36], [b'-'; 36]);
-            // SAFETY: both are 36 bytes long.
-            unsafe {
-                lanes::put_uuid(words, fast.as_mut_ptr());
-                portable::put_uuid(words, plain.as_mut_ptr());
-            }
-            assert_eq!(fast, plain);
-            assert_eq!(fast, Uuid::from_words(words[0], words[1]).hyphenated());
-        }
-    }
-
-    #[test]
-    fn both_halves_copy_and_judge_alike() {
-        for byte in 0..=255u8 {
-            for at in 0..16 {
-                let mut text = [b'a'; 16];
-                text[at] = byte;
-                let (mut fast, mut plain) = ([0; 16], [0; 16]);
-                // SAFETY: each is 16 bytes long.
-                let found = unsafe {
-                    (
-                        lanes::copy_16(text.as_ptr(), fast.as_mut_ptr()),
-                        portable::copy_16(text.as_ptr(), plain.as_mut_ptr()),
-                    )
-                };
-                let expected = escape::of(byte).is_some();
-                assert_eq!((found, fast, plain), ((expected, expected), text, text), "{byte:#x} at {at}");
-            }
-        }
     }
 }
