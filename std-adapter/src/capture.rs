@@ -47,17 +47,28 @@ impl Inner {
 
     #[inline(always)]
     fn commit(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
-        let shared = &*self.shared;
-        let now = shared.wall_clock.now();
-        match guarded(|| shared.lanes.capture(event, now)) {
-            Ok(uuid) => {
-                if shared.asleep.load(Ordering::Relaxed) {
-                    shared.wake_if_due();
-                }
-                Ok(uuid)
-            }
-            Err(reason) => Err(shared.refuse(reason)),
+        match self.shared.lanes.capture_plain(event) {
+            Some(uuid) => Ok(self.committed(uuid)),
+            None => self.commit_any(event),
         }
+    }
+
+    /// What is no usual event, or not usual this time.
+    #[cold]
+    #[inline(never)]
+    fn commit_any(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
+        match self.shared.lanes.capture(event) {
+            Ok(uuid) => Ok(self.committed(uuid)),
+            Err(reason) => Err(self.shared.refuse(reason)),
+        }
+    }
+
+    #[inline(always)]
+    fn committed(&self, uuid: Uuid) -> Uuid {
+        if self.shared.asleep.load(Ordering::Relaxed) {
+            self.shared.wake_if_due();
+        }
+        uuid
     }
 
     /// Whether capturing is closed or switched off; a refusal is counted.

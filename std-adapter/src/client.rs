@@ -114,7 +114,7 @@ impl Client {
     /// let client = Client::disabled();
     /// client.capture(event!("order placed", "customer-7", { "total": 12.5, "currency": "EUR" }));
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn capture(&self, event: Event<'_>) -> Captured {
         let result = match &self.inner {
             Some(inner) => inner.capture(&event),

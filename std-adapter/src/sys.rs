@@ -1,8 +1,8 @@
 //! Every call into the operating system that is not a mapping, a signal, or the standard library's business.
 //!
-//! In: nothing. Out: the wall clock's reading, cheaply; random bytes, once.
+//! In: nothing. Out: the wall clock's reading, cheaply; the processor's tick counter, more cheaply; random bytes, once.
 
-#![allow(unsafe_code, reason = "libc's clock_gettime, and nothing else")]
+#![allow(unsafe_code, reason = "libc's clock_gettime and the processor's tick counter, and nothing else")]
 
 use quillet_core::Timestamp;
 
@@ -32,6 +32,42 @@ impl WallClock {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_unix_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
+}
+
+/// The processor's tick counter; 0 where [`has_steady_ticks`] is never true.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: RDTSC is part of x86-64, and Linux, macOS and Windows let programs use it. A process that has been forbidden
+    // to (prctl PR_SET_TSC) could not read the system's clock without the kernel either.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The processor's tick counter; 0 where [`has_steady_ticks`] is never true.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline(always)]
+pub(crate) fn ticks() -> u64 {
+    0
+}
+
+/// Whether the counter runs evenly, whatever the processor does to save power: the bit "invariant TSC" of the vendors'
+/// manuals. A virtual machine shows it if it keeps that promise itself.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) fn has_steady_ticks() -> bool {
+    const POWER: u32 = 0x8000_0007;
+    const INVARIANT_TSC: u32 = 1 << 8;
+    #[allow(unused_unsafe, reason = "CPUID became safe in newer compilers")]
+    // SAFETY: CPUID is part of x86-64; the second leaf is asked for only where the first says that there is one.
+    unsafe {
+        core::arch::x86_64::__cpuid(0x8000_0000).eax >= POWER
+            && core::arch::x86_64::__cpuid(POWER).edx & INVARIANT_TSC != 0
+    }
+}
+
+/// Whether the counter runs evenly: not known of this target's.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+pub(crate) fn has_steady_ticks() -> bool {
+    false
 }
 
 /// Random words from the system. One system call, when a client is built; `None` if it has none to give.

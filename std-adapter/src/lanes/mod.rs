@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quillet_core::{CaptureError, Common, CommonError, Event, Gauge, Lane, Property, Stamper, Timestamp, Uuid};
 
 use crate::arena::{Ends, Held};
+use crate::capture::guarded;
+use crate::clock::{FastClock, System};
 use cell::TryCell;
 
 /// Rings a client has. More threads than this may capture at the same moment only if some of them are refused.
@@ -45,6 +47,7 @@ pub(crate) struct Lanes {
 /// What a capture needs exclusively.
 struct State {
     lane: Held<Lane<'static>>,
+    clock: FastClock<System>,
     /// The super properties as this lane saw them last, and which edition that was.
     common: Arc<OwnedCommon>,
     edition: u64,
@@ -64,7 +67,12 @@ impl Lanes {
         for (ends, seed) in ends.into_iter().zip(seeds) {
             let lane =
                 ends.producer.map(|producer| Lane::new(producer, Stamper::new(seed), events_max, event_bytes_max));
-            lanes.push(TryCell::new(State { lane, common: Arc::clone(&common), edition: 0 }));
+            lanes.push(TryCell::new(State {
+                lane,
+                clock: FastClock::new(System),
+                common: Arc::clone(&common),
+                edition: 0,
+            }));
             gauges.push(ends.gauge);
             consumers.push(ends.consumer);
         }
@@ -76,21 +84,46 @@ impl Lanes {
         Some((lanes, Held::join::<RINGS>(consumers.try_into().ok()?)?))
     }
 
-    /// Captures an event in the first free lane, beginning with the one this thread used last.
-    #[inline]
-    pub(crate) fn capture(&self, event: &Event<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
-        let home = LANE.get();
-        if let Some(mut state) = self.lanes.get(home).and_then(TryCell::try_enter) {
-            return state.capture(event, now, &self.common);
+    /// Captures a usual event in the lane this thread used last, if nobody is in it, nothing has changed and there is room.
+    /// `None` means that nothing has happened; [`capture`](Lanes::capture) is for the rest.
+    #[inline(always)]
+    pub(crate) fn capture_plain(&self, event: &Event<'_>) -> Option<Uuid> {
+        let mut state = self.lanes.get(LANE.get() % LANES)?.try_enter()?;
+        let State { lane, clock, common, edition } = &mut *state;
+        if self.common.is_newer_than(*edition) {
+            return None;
         }
-        self.capture_elsewhere(home, event, now)
+        let now = clock.now();
+        lane.capture_plain(event, || common.as_common(), now)
+    }
+
+    /// Captures an event in the first free lane, beginning with the one this thread used last: whoever finds it taken moves
+    /// on, and stays where there is room.
+    ///
+    /// A panic of a value's own code is caught here, and the event refused as invalid.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn capture(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
+        let home = LANE.get();
+        for _ in 0..ROUNDS {
+            for step in 0..LANES {
+                let at = (home + step) % LANES;
+                if let Some(mut state) = self.lanes.get(at).and_then(TryCell::try_enter) {
+                    LANE.set(at);
+                    return state.capture(event, &self.common);
+                }
+            }
+        }
+        Err(CaptureError::Busy)
     }
 
     /// Captures the news of a panic: in the crash lane, or if somebody is in there in any other, and looks at each once.
     /// Runs no code of a caller's, provided the event holds none.
     pub(crate) fn capture_crash(&self, event: &Event<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
-        let free = self.lanes.iter().rev().find_map(TryCell::try_enter);
-        free.ok_or(CaptureError::Busy)?.capture(event, now, &self.common)
+        let mut state = self.lanes.iter().rev().find_map(TryCell::try_enter).ok_or(CaptureError::Busy)?;
+        state.refresh(&self.common);
+        let State { lane, common, .. } = &mut *state;
+        lane.capture_any(event, &common.as_common(), now)
     }
 
     /// Views of every ring's counts and of what is pending in it.
@@ -125,33 +158,20 @@ impl Lanes {
     pub(crate) fn set_common(&self, common: OwnedCommon) {
         self.common.replace(common);
     }
-
-    /// Somebody is in this thread's lane: the thread moves on, and stays where it finds room.
-    #[cold]
-    #[inline(never)]
-    fn capture_elsewhere(&self, home: usize, event: &Event<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
-        for _ in 0..ROUNDS {
-            for step in 1..=LANES {
-                let at = (home + step) % LANES;
-                if let Some(mut state) = self.lanes.get(at).and_then(TryCell::try_enter) {
-                    LANE.set(at);
-                    return state.capture(event, now, &self.common);
-                }
-            }
-        }
-        Err(CaptureError::Busy)
-    }
 }
 
 impl State {
-    #[inline]
-    fn capture(&mut self, event: &Event<'_>, now: Timestamp, shared: &SharedCommon) -> Result<Uuid, CaptureError> {
-        // Acquire: pairs with the Release in `replace`. Only a hint; the list itself is behind its mutex.
-        let edition = shared.edition.load(Ordering::Acquire);
-        if edition != self.edition {
+    fn capture(&mut self, event: &Event<'_>, shared: &SharedCommon) -> Result<Uuid, CaptureError> {
+        self.refresh(shared);
+        let now = self.clock.now();
+        // A `Serialize` of the caller's may panic; then the grant is given back on the way here.
+        guarded(|| self.lane.capture_any(event, &self.common.as_common(), now))
+    }
+
+    fn refresh(&mut self, shared: &SharedCommon) {
+        if shared.is_newer_than(self.edition) {
             shared.refresh(&mut self.common, &mut self.edition);
         }
-        self.lane.capture(event, &self.common.as_common(), now)
     }
 }
 
@@ -163,11 +183,17 @@ struct SharedCommon {
 }
 
 impl SharedCommon {
+    #[inline(always)]
+    fn is_newer_than(&self, edition: u64) -> bool {
+        // Acquire: pairs with the Release in `replace`. Only a hint; the list itself is behind its mutex.
+        self.edition.load(Ordering::Acquire) != edition
+    }
+
     fn replace(&self, common: OwnedCommon) {
         let mut editions = self.editions.lock().unwrap_or_else(PoisonError::into_inner);
         editions.retain(|edition| Arc::strong_count(edition) > 1);
         editions.push(Arc::new(common));
-        // Release: pairs with the Acquire in `State::capture`.
+        // Release: pairs with the Acquire in `is_newer_than`.
         self.edition.fetch_add(1, Ordering::Release);
     }
 
@@ -200,7 +226,7 @@ impl OwnedCommon {
         Ok(Self { block: memory.into_boxed_slice(), layout })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn as_common(&self) -> Common<'_> {
         self.layout.over(&self.block)
     }
