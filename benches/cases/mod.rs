@@ -23,8 +23,9 @@ pub const RUN_TIME_KEYS: &str = "quillet capture, run-time keys";
 /// 2026-11-23T09:00:00.250000Z, in microseconds.
 pub const NOW: u64 = 1_795_424_400_250_000;
 
-/// Bytes of the rings: what a client's lane has by default.
-pub const RING_BYTES: usize = 1024 * 1024;
+/// Bytes of every queue and of the memory that is copied to: the least that a client's lane can have. A burst fits, and so
+/// does all of it into a second-level cache, as it would in a program that captures now and then.
+pub const RING_BYTES: usize = 256 * 1024;
 
 /// Room that a capture asks for beyond what it turns out to need, because it cannot know the length before it has
 /// written: what the copies that are compared with it have to pay too.

@@ -16,7 +16,7 @@ pub const CLOCK: &str = "the clock";
 /// What is copied: a little more than the reference event, so that the limit is no closer than it is.
 const BYTES: usize = 300;
 
-/// One after the other into as much memory as a lane has, each published by a store.
+/// One after the other into as much memory as every queue here has, each published by a store.
 pub fn copy() -> Case<'static> {
     let (memory, head): (_, &'static AtomicUsize) = (leaked(RING_BYTES), Box::leak(Box::default()));
     let source: &'static [u8] = leaked(BYTES);

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let picture = target().join("versus.svg");
     fs::write(&picture, measure::svg(&rows, "One event, from the caller to the queue: nanoseconds", "quillet"))
         .unwrap();
-    println!("drawn: {}", picture.display());
+    eprintln!("drawn: {}", picture.display());
     if let Some(file) = value_of("--json") {
         fs::write(file, measure::to_json(&rows)).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
@@ -109,7 +109,7 @@ fn print_verdict(rows: &[Row]) {
 fn peers() -> Vec<Row> {
     let program = peers_folder().join("release/peers");
     if !program.exists() {
-        println!("without posthog-rs and sentry: `cargo bench --bench versus -- --build-peers` compiles them\n");
+        eprintln!("without posthog-rs and sentry: `cargo bench --bench versus -- --build-peers` compiles them\n");
         return Vec::new();
     }
     match Command::new(&program).output() {

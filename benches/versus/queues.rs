@@ -1,6 +1,6 @@
 //! Other ways to hand the bytes of a finished event to another thread.
 //!
-//! In: the frame of a reference event. Out: cases. The queues are as large as a lane, and emptied between two bursts.
+//! In: the frame of a reference event. Out: cases. The queues are as large as quillet's, and emptied between two bursts.
 
 use std::hint::black_box;
 use std::io::Write;

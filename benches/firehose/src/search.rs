@@ -20,7 +20,7 @@ const BACKLOG: f64 = 0.05;
 const TRIES: usize = 2;
 
 pub(crate) fn highest(args: &Args, scale: Scale) -> Result<(), Failure> {
-    println!(
+    eprintln!(
         "{:>12}  {:>12}  {:>10}  {:>9}  held  (load {})",
         "asked for",
         "delivered",

@@ -8,10 +8,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{fmt, fs, io};
 
-use super::{BURST, Case};
+use super::Case;
 
 /// The option by which a program is told to run one case, whose name follows, and nothing else.
 pub const PROBE: &str = "--probe";
+
+/// How often a case runs to be counted, and before that to warm up: valgrind is slow, and counts repeat.
+const TIMES: u64 = 100;
 
 /// Of the function below, as callgrind sees it.
 const SECTION: &str = "*measured_section*";
@@ -40,7 +43,7 @@ impl fmt::Display for Counted {
 /// Runs the case called `name` once more for callgrind to count. Says whether there is one.
 pub fn probe(cases: &mut [Case<'_>], name: &str) -> bool {
     let Some(case) = cases.iter_mut().find(|case| case.name() == name) else { return false };
-    case.burst();
+    (case.work)(TIMES);
     measured_section(&mut case.work);
     (case.rest)();
     true
@@ -60,7 +63,7 @@ pub fn count(program: &Path, name: &str) -> Counted {
         Err(error) => Counted::Failed(error.to_string()),
         Ok(ran) if !ran.status.success() => Counted::Failed(String::from_utf8_lossy(&ran.stderr).into_owned()),
         Ok(_) => match counted.ok().and_then(|text| total(&text)) {
-            Some(total) if total > 0 => Counted::Instructions((total + BURST / 2) / BURST),
+            Some(total) if total > 0 => Counted::Instructions((total + TIMES / 2) / TIMES),
             _ => Counted::Failed("callgrind counted nothing".to_owned()),
         },
     }
@@ -73,7 +76,7 @@ fn total(text: &str) -> Option<u64> {
 
 #[inline(never)]
 fn measured_section(work: &mut dyn FnMut(u64)) {
-    work(std::hint::black_box(BURST));
+    work(std::hint::black_box(TIMES));
 }
 
 #[cfg(test)]
@@ -94,6 +97,6 @@ mod tests {
         assert!(probe(&mut cases, "two"));
         assert!(!probe(&mut cases, "three"));
         drop(cases);
-        assert_eq!(calls, 2 * BURST, "a warm-up, then the counted burst");
+        assert_eq!(calls, 2 * TIMES, "a warm-up, then what is counted");
     }
 }
