@@ -167,7 +167,7 @@ fn describe(sink: &Sink) -> Option<String> {
     Some(format!(
         "{}: {} (thread {}, {} frames, at {})",
         entry.get("type")?.as_str()?,
-        entry.get("value")?.as_str()?,
+        entry.get("value")?.as_str()?.lines().next().unwrap_or_default(),
         event.property("$exception_thread_name").as_str().unwrap_or("?"),
         frames.map_or(0, Vec::len),
         event.timestamp(),
