@@ -192,6 +192,9 @@ impl CrashFile {
             layout.set_total(&mut text.head, total);
         }
         self.is_written.store(true, Ordering::Relaxed);
+        // Time enough for rings that are not frozen to change, so that a test would see it.
+        #[cfg(test)]
+        std::thread::sleep(core::time::Duration::from_millis(1));
         // SAFETY: `count` chunks, each of memory that stays as it is until this returns. The head's digits were changed
         // through the same vector, whose memory does not move.
         let written = unsafe {
@@ -287,5 +290,113 @@ fn file_limit() -> u64 {
     unsafe {
         let mut limit: libc::rlimit = core::mem::zeroed();
         if libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) == 0 { limit.rlim_cur as u64 } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails should stop")]
+    use super::*;
+    use crate::arena::{self, Ends};
+    use quillet_core::{Common, CrashFile as Found, Event, Prng, Stamper, Timestamp, props};
+
+    /// A file over rings of which the first is as small as can be, and that ring's ends.
+    fn file_and_ring() -> (PathOnly, CrashFile, Ends) {
+        let [first, rest @ ..] = arena::lanes::<RINGS>(4096).unwrap();
+        let mut gauges = vec![first.gauge.clone()];
+        gauges.extend(rest.into_iter().map(|ends| ends.gauge));
+        let dir =
+            PathOnly(std::env::temp_dir().join(format!("quillet-file-{}-{}", std::process::id(), signal::thread())));
+        let common = OwnedCommon::render(&[]).unwrap();
+        let name = Uuid::v7(1, [1, 2]);
+        let file = CrashFile::create(&dir.0, name, (7, ""), &common, gauges.try_into().ok().unwrap()).unwrap();
+        (dir, file, first)
+    }
+
+    /// Removes the directory at the end.
+    struct PathOnly(std::path::PathBuf);
+
+    impl Drop for PathOnly {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// An event whose text is as long as its number says, so that one spliced from two gives itself away.
+    fn frame(stamper: &mut Stamper, n: u64, out: &mut [u8]) -> usize {
+        let text = "x".repeat((n % 300) as usize);
+        let event = Event::new("numbered", "somebody");
+        let now = Timestamp::from_unix_micros(1_795_000_000_000_000 + n);
+        let written = event.properties(props! { "n": n, "text": text.as_str(), "again": n }).encode(
+            stamper,
+            &Common::default(),
+            now,
+            out,
+        );
+        let len = written.unwrap().len;
+        out.get_mut(len..len + 2).unwrap().copy_from_slice(b",\n");
+        len + 2
+    }
+
+    fn is_whole(frame: &str) -> bool {
+        let number = |key: &str| frame.split(key).nth(1)?.split([',', '}']).next()?.parse::<u64>().ok();
+        let n = number("\"n\":").unwrap();
+        let text = frame.split("\"text\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        number("\"again\":") == Some(n) && text.len() as u64 == n % 300 && text.bytes().all(|byte| byte == b'x')
+    }
+
+    #[test]
+    fn nothing_is_released_while_the_file_is_written() {
+        let (_dir, file, ends) = file_and_ring();
+        let Ends { mut producer, mut consumer, .. } = ends;
+        let is_over = AtomicBool::new(false);
+        let written = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stamper, mut n, mut memory) = (Stamper::new([3, 4]), 0, [0; 1024]);
+                while !is_over.load(Ordering::Relaxed) {
+                    let len = frame(&mut stamper, n, &mut memory);
+                    let Ok(mut grant) = producer.grant(len) else { continue };
+                    grant.bytes_mut().get_mut(..len).unwrap().copy_from_slice(memory.get(..len).unwrap());
+                    grant.commit(len);
+                    n += 1;
+                }
+            });
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let releasing = file.releasing();
+                    consumer.read().release();
+                    // As its drop does, but the file is not emptied: what is in it shall be looked at.
+                    core::mem::forget(releasing);
+                    file.releasing.store(0, Ordering::SeqCst);
+                }
+            });
+            let (mut prng, mut frames) = (Prng::new([5, 6]), 0);
+            let _over = Over(&is_over);
+            for _ in 0..60 {
+                (0..prng.next() % 200).for_each(|_| core::hint::spin_loop());
+                assert!(file.write());
+                frames += check(&file);
+            }
+            frames
+        });
+        assert!(written > 0, "the ring was empty each time");
+    }
+
+    /// Ends the other threads when the writer does, also by a failure.
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks at every event in the file, and says how many there are.
+    fn check(file: &CrashFile) -> usize {
+        let mut bytes = vec![0; file.claim.metadata().unwrap().len() as usize];
+        file.claim.read(&mut bytes, 0).unwrap();
+        let found = Found::parse(&bytes).unwrap();
+        assert_eq!(found.damaged(), 0);
+        found.frames().map(|frame| assert!(is_whole(frame), "{frame}")).count()
     }
 }

@@ -8,7 +8,9 @@ use crate::Request;
 
 /// What the handlers find.
 pub(crate) fn before(request: &Request) {
-    for (option, handler) in [("handles", handle as Handler), ("resets", reset), ("aborts", abort), ("exits", exit)] {
+    for (option, handler) in
+        [("handles", handle as Handler), ("resets", reset), ("aborts", abort), ("exits_there", exit)]
+    {
         if request.has(option) {
             install(libc::SIGSEGV, handler as usize, libc::SA_SIGINFO);
         }

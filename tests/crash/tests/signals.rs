@@ -139,6 +139,8 @@ fn what_a_program_does_with_its_signals_is_respected() {
         assert_eq!(ended.status.signal(), Some(signal), "{words:?}: {ended:?}");
         assert_eq!(told.len(), 1, "{words:?}");
     }
+    let (ended, told) = crash_and_recover(&["segv", "main", "signals", "exits_there"], EVENTS + 1);
+    assert_eq!((ended.status.code(), told.len()), (Some(9), 1), "{ended:?}");
 }
 
 #[test]
