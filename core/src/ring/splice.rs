@@ -17,6 +17,7 @@ use std::vec::Vec;
 
 use super::{Checkpoint, Consumer, Ring, Trust};
 use crate::frame::is_frame;
+use crate::wire::{LIB_NAME, key};
 
 /// Bytes of the ring. Frames take some 200 of them.
 const CAPACITY: usize = 4096;
@@ -30,8 +31,9 @@ fn frame(number: usize, filler: usize) -> Vec<u8> {
     let text: String = digits.chars().cycle().take(filler).collect();
     format!(
         "{{\"uuid\":\"00000000-0000-7000-8000-{digits}\",\"timestamp\":\"2026-11-23T00:00:00.{:06}Z\",\"event\":\"e{digits}\",\
-         \"distinct_id\":\"d{digits}\",\"properties\":{{\"$lib\":\"quillet\",\"n\":\"{text}\"}}}},\n",
-        number % 1_000_000
+         \"distinct_id\":\"d{digits}\",\"properties\":{{\"{}\":\"{LIB_NAME}\",\"n\":\"{text}\"}}}},\n",
+        number % 1_000_000,
+        key::LIB,
     )
     .into_bytes()
 }
@@ -49,7 +51,7 @@ pub fn play(story: &[u8]) -> (usize, usize) {
     let memory = &mut memory[aligned..][..Ring::HEADER_BYTES + CAPACITY];
     let (mut frames, mut copies, mut checkpoints) = (BTreeSet::new(), Vec::new(), Vec::new());
     let start = next().wrapping_mul(0x0101).wrapping_neg();
-    drop(Ring::format_at(memory, start).unwrap());
+    let _ = Ring::format_at(memory, start).unwrap();
     let (mut covered, mut pending) = (start, 0);
     for step in 0..24 + next() % 64 {
         let (mut producer, mut consumer) = Ring::attach(memory).unwrap().split();
@@ -153,7 +155,6 @@ mod tests {
             grant.commit(bytes.len());
             frames.push(bytes);
         }
-        drop((producer, consumer));
         (memory.bytes().to_vec(), frames)
     }
 
@@ -192,7 +193,6 @@ mod tests {
             assert_eq!(text.iter().copied().filter(|&byte| byte != b' ').collect::<Vec<_>>(), expected);
             read.release();
             // And a second look at what was blanked finds nothing wrong with it.
-            drop(consumer);
             assert_eq!(Ring::recover(copy.bytes(), Trust::Positions).unwrap().1.damaged, 0);
         }
     }
@@ -224,7 +224,6 @@ mod tests {
         let (_, consumer) = Ring::attach(copy.bytes()).unwrap().split();
         let [first, second] = consumer.stretches_since(0);
         let good = [first, second].map(|(from, bytes)| Checkpoint::of(from, bytes));
-        drop(consumer);
         let events =
             |checkpoints: &[Checkpoint]| check(aligned_copy(&image).bytes(), Trust::Checkpoints(checkpoints), None);
         assert_eq!(events(&good), frames.len());
