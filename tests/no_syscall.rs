@@ -15,10 +15,11 @@ mod common;
 
 use common::{API_KEY, PATIENCE, Sleeper, capture, conserved, quick};
 use quillet::transport::memory::MemoryTransport;
-use quillet::{Client, ClientBuilder, Event, Exception, Property, RawJson, event, props};
+use quillet::{Client, ClientBuilder, Durability, Event, Exception, Property, RawJson, event, props};
 use std::env;
 use std::hint::spin_loop;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, exit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,6 +45,17 @@ fn a_hundred_thousand_captures_without_a_thread_to_wake_make_no_system_call() {
     let name = "a_hundred_thousand_captures_without_a_thread_to_wake_make_no_system_call";
     let clock = Clock::find(name);
     for threads in ["pumped 1", "pumped 2", "pumped 4"] {
+        let status = child(name, threads, clock);
+        assert!(status.success(), "{threads}: {status}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_captures_into_a_mapped_file_make_no_system_call() {
+    play_a_role_if_asked();
+    let name = "a_hundred_thousand_captures_into_a_mapped_file_make_no_system_call";
+    let clock = Clock::find(name);
+    for threads in ["spooled 1", "spooled 2"] {
         let status = child(name, threads, clock);
         assert!(status.success(), "{threads}: {status}");
     }
@@ -115,6 +127,18 @@ fn play_a_role_if_asked() {
         "pumped" => {
             let threads = words.next().unwrap().parse().unwrap();
             let client = large(MemoryTransport::new()).without_thread().build().unwrap();
+            capture_confined(&client, threads, &filter(&[]));
+            assert_eq!(conserved(&client).pending, EVENTS as u64 + threads as u64);
+        }
+        "spooled" => {
+            let threads = words.next().unwrap().parse().unwrap();
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("no-syscall-{}", std::process::id()));
+            let builder =
+                large(MemoryTransport::new()).queue_bytes(32 << 20).spool_dir(&folder).spool_bytes_max(u64::MAX);
+            let client = builder.without_thread().build().unwrap();
+            assert_ne!(client.durability(), Durability::Memory);
+            // The mapping stays, and nothing is left of it when the process ends.
+            std::fs::remove_dir_all(&folder).unwrap();
             capture_confined(&client, threads, &filter(&[]));
             assert_eq!(conserved(&client).pending, EVENTS as u64 + threads as u64);
         }

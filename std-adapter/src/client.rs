@@ -206,7 +206,8 @@ impl Client {
 
     /// Refuses further events, delivers what is queued, and ends the flush thread, by the configured `shutdown_timeout`.
     ///
-    /// What could not be delivered by then is dropped and counted. Later calls return the same counters at once.
+    /// What could not be delivered by then stays in the spool, or is dropped and counted. Later calls return the same counters
+    /// at once.
     pub fn shutdown(&self) -> ShutdownReport {
         match self.current() {
             Some(inner) => inner.shutdown(inner.shutdown_timeout),
@@ -223,7 +224,8 @@ impl Client {
     }
 
     /// Stops at once: everything queued is dropped and counted, a request that is out is broken off, and no request begins
-    /// after this returns. Waits for that, 2 seconds at most, and only for a transport that cannot be interrupted.
+    /// after this returns. What this host and key have in the spool is erased, except for queues of other living clients.
+    /// Waits for that, 2 seconds at most, and only for a transport that cannot be interrupted.
     pub fn discard(&self) {
         if let Some(inner) = self.current() {
             inner.discard();

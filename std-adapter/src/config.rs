@@ -214,7 +214,7 @@ impl ClientBuilder {
     }
 
     /// Requests after the first one for the same events, when the server answered and a later try may succeed.
-    /// Default: 3. Then the events are dropped and counted.
+    /// Default: 3. Then the events are dropped and counted, or with a [spool](Self::spool_dir) kept and tried again later.
     ///
     /// A server that cannot be reached at all uses this up for `flush` only, which then returns; the events stay as
     /// long as the queue has room.
@@ -254,7 +254,7 @@ impl ClientBuilder {
     }
 
     /// Longest time dropping the client, or `shutdown` without a deadline, may take. Default: 5 s; from 1 ms to 1 h.
-    /// What is not delivered by then is dropped and counted.
+    /// What is not delivered by then stays in the spool, or without one is dropped and counted.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self

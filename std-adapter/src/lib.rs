@@ -15,16 +15,23 @@
 //!
 //! # Delivery
 //!
-//! An event is delivered, rejected by the server, dropped for a [`DropReason`], or pending; [`Client::stats`] adds up at
-//! any moment ([`Stats::is_conserved`]). [`Client::shutdown`] and dropping the last handle deliver what is queued, by a
-//! deadline. What has not been delivered when the process dies is lost: a spool that survives it is not part of this
-//! release.
+//! An event is delivered, rejected by the server, dropped for a [`DropReason`], left in the spool, or pending;
+//! [`Client::stats`] adds up at any moment ([`Stats::is_conserved`]). [`Client::shutdown`] and dropping the last handle
+//! deliver what is queued, by a deadline.
+//!
+//! With [`ClientBuilder::spool_dir`] the queue is a file: whatever ends the process, what was accepted is in there, and the
+//! next client on the directory delivers it, or a living one within about a minute. One batch at most is sent twice per
+//! death, with the same uuids and timestamps. In an outage the queue overflows into further files, up to a quota. What a
+//! file survives besides its process, [`Client::durability`] says. Without a spool, what is queued dies with its process.
 //!
 //! # Memory
 //!
 //! In address space, before the first event: 9 × (`queue_bytes` + 383, rounded up to pages) + one page, about 9 MiB with the
 //! defaults. Of that a program touches the lanes its threads enter, usually one. Sending adds the HTTP client's buffers,
 //! and with gzip one compressed body.
+//!
+//! With a spool all of it is a file's, there from the beginning, with 31 pages more. Delivering what another process left
+//! takes as much as one of its lanes, for as long as that lasts.
 //!
 //! # Features
 //!

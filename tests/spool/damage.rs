@@ -173,7 +173,7 @@ fn a_file_of_another_version_is_left_to_whoever_can_read_it() {
         image
     });
     assert_eq!(remains.recover().0.recovered, 0);
-    assert_eq!(remains.folder.files(), core::slice::from_ref(&remains.ring));
+    assert_eq!(remains.folder.files(), std::slice::from_ref(&remains.ring));
     remains.change(|mut image| {
         image.set(MAJOR_AT, &1_u16.to_le_bytes());
         image.seal();

@@ -11,6 +11,7 @@ mod image;
 mod victim;
 
 mod damage;
+mod golden;
 mod outage;
 mod recovery;
 mod retain;

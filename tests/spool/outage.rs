@@ -1,7 +1,7 @@
 //! A server that takes nothing for a long time: the queue is not all there is.
 
 use crate::common::{PATIENCE, check, conserved, stored};
-use crate::victim::{Folder, eventually, spooling};
+use crate::victim::{Folder, eventually, found, spooling};
 use quillet::{CaptureError, Client, Event};
 use quillet_support::{Answer, Rule, Sink};
 use std::collections::BTreeSet;
@@ -80,8 +80,7 @@ fn what_an_outage_left_on_the_disk_is_the_next_starts_to_deliver() {
 
     sink.clear_answers();
     let client = patient(&sink, folder.path());
-    // The first client's last request may still be out, and its file its own until that has ended.
-    eventually("everything is found", || client.stats().recovered == EVENTS as u64 + 1);
+    found(&client, EVENTS as u64 + 1);
     let report = client.shutdown();
     assert!(report.is_complete && report.stats.is_conserved(), "{report:?}");
     assert_eq!((report.stats.recovered, report.stats.delivered), (EVENTS as u64 + 1, EVENTS as u64 + 1));
@@ -149,6 +148,7 @@ fn a_poisoned_event_takes_nobody_along_on_its_way_through_the_spool() {
     sink.clear_answers();
     sink.rule(Rule::poisoned_by("poison"));
     let client = patient(&sink, folder.path());
+    found(&client, EVENTS as u64 / 2 + 3);
     let report = client.shutdown();
     assert_eq!((report.stats.rejected, report.stats.delivered), (2, EVENTS as u64 / 2 + 1), "{report:?}");
     let stored: BTreeSet<String> = stored(&sink).into_iter().collect();

@@ -1,7 +1,7 @@
 //! What a dead process left is delivered, once and as it was.
 
 use crate::common::{PATIENCE, capture, conserved, fates, stored, texts};
-use crate::victim::{Folder, Victim, become_one_if_asked, eventually, spooling};
+use crate::victim::{Folder, Victim, become_one_if_asked, eventually, found, spooling};
 use quillet_support::sink::refuses;
 use quillet_support::{Answer, Sink};
 use std::collections::BTreeSet;
@@ -61,8 +61,7 @@ fn a_shutdown_in_an_outage_leaves_the_rest_for_the_next_start() {
 
     sink.clear_answers();
     let client = spooling(sink.host(), folder.path()).build().unwrap();
-    // The first client's last request may still be out, and the file its own until that has ended.
-    eventually("the file is found", || client.stats().recovered == 50);
+    found(&client, 50);
     let report = client.shutdown();
     assert!(report.is_complete, "{report:?}");
     assert_eq!((report.stats.recovered, report.stats.delivered), (50, 50));

@@ -1,7 +1,7 @@
 //! How much the spool may take, and what is said about those who left something in it.
 
 use crate::common::{capture, stored};
-use crate::victim::{Folder, Victim, become_one_if_asked, spooling};
+use crate::victim::{Folder, Victim, become_one_if_asked, eventually, found, spooling};
 use quillet::DropReason;
 use quillet_support::sink::refuses;
 use quillet_support::{Answer, Rule, Sink};
@@ -43,10 +43,12 @@ fn a_crash_loop_of_a_hundred_starts_stays_within_the_limits() {
         assert!(files.len() <= 20 && bytes <= 8 * 1024 * 1024, "{start}: {} files, {bytes} bytes", files.len());
     }
     sink.clear_answers();
-    let report = builder().build().unwrap().shutdown();
-    assert!(report.is_complete);
-    let found = report.stats.delivered + report.stats.dropped_total();
-    assert!(report.stats.delivered >= 3 && found as i64 == left, "{left}: {report:?}");
+    let client = builder().build().unwrap();
+    eventually("the end of all", || {
+        let stats = client.stats();
+        stats.delivered >= 3 && (stats.delivered + stats.dropped_total()) as i64 == left
+    });
+    assert!(client.shutdown().is_complete);
     assert_eq!(folder.files().len(), 0);
 }
 
@@ -83,5 +85,6 @@ fn a_process_that_shut_down_is_not_reported() {
     client.shutdown_within(Duration::ZERO);
     drop(client);
     let client = spooling(&host, folder.path()).report_unclean_end(true).build().unwrap();
+    found(&client, 2);
     assert_eq!(client.shutdown_within(Duration::from_millis(200)).stats.recovered, 2);
 }

@@ -3,7 +3,7 @@
 //! In: a directory, a host, and how many events. Out: the uuids of those that were accepted, and a dead process.
 
 use crate::common::{API_KEY, PATIENCE, accepted};
-use quillet::{ClientBuilder, Durability, Event};
+use quillet::{Client, ClientBuilder, Durability, Event};
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -75,6 +75,12 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(started.elapsed() < PATIENCE, "{what} did not come about");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until a client has found so many events. At once, unless the thread of a client before it in this process, which
+/// nobody waits for, still has the file; then it is found by the next look into the directory.
+pub fn found(client: &Client, events: u64) {
+    eventually("recovery", || client.stats().recovered == events);
 }
 
 /// A process that has captured its events and waits to be killed.

@@ -110,10 +110,12 @@ impl<'m> Consumer<'m> {
     }
 
     /// Events committed and not released. For a moment this can be one more than the frames before the head: a commit
-    /// counts its event just before it publishes it.
+    /// counts its event just before it publishes it. Counts that contradict each other, in memory that somebody else has
+    /// written to, are taken for none.
     #[inline]
     pub fn pending(&self) -> usize {
-        self.committed().wrapping_sub(self.released())
+        let pending = self.committed().wrapping_sub(self.released());
+        if pending <= self.capacity() { pending } else { 0 }
     }
 
     /// Bytes of the ring, a power of two.

@@ -135,9 +135,12 @@ impl Lanes {
     pub(crate) fn counts(&self) -> (u64, u64) {
         let mut counts = (0u64, 0u64);
         for gauge in &self.gauges {
-            // Released first: what is released was committed before, so the difference is never negative.
-            counts.1 = counts.1.wrapping_add(gauge.released() as u64);
-            counts.0 = counts.0.wrapping_add(gauge.committed() as u64);
+            // Released first: what is released was committed before, so the difference is never negative. Unless somebody
+            // has shortened the file that the rings are in; then there is nothing in them.
+            let (released, committed) = (gauge.released(), gauge.committed());
+            let is_right = committed.wrapping_sub(released) <= gauge.capacity();
+            counts.1 = counts.1.wrapping_add(released as u64);
+            counts.0 = counts.0.wrapping_add(if is_right { committed } else { released } as u64);
         }
         counts
     }

@@ -279,3 +279,103 @@ pub(crate) fn fnv(parts: &[&[u8]]) -> u128 {
     }
     hash
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
+    use super::*;
+    use quillet_core::Prng;
+
+    fn header() -> Header {
+        Header {
+            plan: Plan::new(9, 1 << 18, true).unwrap(),
+            owner: 0x0123_4567_89ab_cdef,
+            boot_id: [3; 16],
+            started: Timestamp::from_unix_ms(1_795_000_000_000),
+            pid: 4711,
+            epoch: 99,
+        }
+    }
+
+    fn published(header: Header) -> [u8; HEADER_BYTES] {
+        let mut bytes = header.to_bytes();
+        bytes[..8].copy_from_slice(magic());
+        bytes
+    }
+
+    #[test]
+    fn a_header_is_read_as_it_was_written() {
+        let header = header();
+        let len = header.plan.file_bytes() as u64;
+        assert_eq!(Header::parse(&published(header), len), Ok(header));
+        assert_eq!(Header::parse(&header.to_bytes(), len), Err(Unreadable::Unfinished), "without its magic word");
+        for other in [0, len - 1, len + 1, u64::MAX] {
+            assert_eq!(Header::parse(&published(header), other), Err(Unreadable::Damaged), "{other} bytes");
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_goes_unnoticed() {
+        let header = header();
+        let len = header.plan.file_bytes() as u64;
+        for at in 0..HEADER_BYTES {
+            let mut bytes = published(header);
+            bytes[at] ^= 0x40;
+            assert!(Header::parse(&bytes, len).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_believed_of_bytes_with_a_right_checksum_either() {
+        let (mut prng, mut read) = (Prng::new([1, 2]), 0);
+        for _ in 0..20_000 {
+            let mut bytes = published(header());
+            for _ in 0..1 + prng.next() % 3 {
+                bytes[8 + prng.next() as usize % 48] = [0, 1, 0xff, prng.next() as u8][prng.next() as usize % 4];
+            }
+            let crc = checksum(&bytes);
+            bytes[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+            let len = header().plan.file_bytes() as u64;
+            if let Ok(header) = Header::parse(&bytes, len) {
+                // Then its offsets are inside of the file.
+                assert_eq!(header.plan.lane_at(header.plan.lanes) as u64, len);
+                read += 1;
+            }
+        }
+        assert!(read > 0);
+    }
+
+    #[test]
+    fn the_parts_of_a_file_follow_each_other() {
+        for plan in [Plan::new(9, 1 << 20, true).unwrap(), Plan::new(1, 1 << 20, false).unwrap()] {
+            let context = plan.context_at().map_or(2 * PAGE_BYTES, |at| at + CONTEXT_SLOTS * CONTEXT_BYTES);
+            let crash = plan.crash_at().map_or(context, |at| at + CRASH_SLOTS * CRASH_BYTES);
+            assert_eq!(plan.crash_at().unwrap_or(context), context);
+            assert_eq!(plan.checkpoints_at(0), crash);
+            assert_eq!(plan.lane_at(0), crash + plan.lanes * PAGE_BYTES);
+            assert!((0..plan.lanes).all(|lane| plan.lane_at(lane).is_multiple_of(PAGE_BYTES)));
+        }
+        assert_eq!(Plan::new(0, 1 << 20, true), None);
+        assert_eq!(Plan::new(257, 1 << 20, true), None);
+        assert_eq!(Plan::new(1, usize::MAX, true), None);
+    }
+
+    #[test]
+    fn checkpoints_are_read_as_they_were_written() {
+        let checkpoint = Checkpoint { from: 77, bytes: 1000, crc: 0xdead_beef };
+        let mut page = vec![0; PAGE_BYTES];
+        page[CHECKPOINT_BYTES..2 * CHECKPOINT_BYTES].copy_from_slice(&checkpoint_to_bytes(checkpoint));
+        assert_eq!(checkpoints_from(&page), [checkpoint], "empty slots are none");
+    }
+
+    #[test]
+    fn a_name_stays_what_it_is() {
+        // Directories of earlier versions are found by it.
+        assert_eq!(
+            fnv(&[b"http://spool.golden.test/batch/", b"phc_integration_tests"]),
+            0xb592_2742_eb82_5504_f965_5b3e_b6bd_82af
+        );
+        assert_eq!(fnv(&[]), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_ne!(fnv(&[b"a", b"bc"]), fnv(&[b"ab", b"c"]));
+    }
+}

@@ -222,6 +222,10 @@ impl Recovery {
                     self.finish(adopted);
                     continue;
                 }
+                if adopted.replay.is_some() {
+                    // Nothing more of the file is interpreted for now: an end from here on is not this file's doing.
+                    let _ = adopted.claim.write(&0_u32.to_le_bytes(), ATTEMPTS_AT);
+                }
                 self.adopted = Some(adopted);
             } else if let Some(entry) = self.waiting.pop() {
                 self.adopted = self.adopt(&entry, wall);
@@ -503,8 +507,6 @@ impl Recovery {
         if events == 0 {
             return;
         }
-        // From here on nothing of the file is interpreted any more: an end now is not this file's doing.
-        let _ = adopted.claim.write(&0_u32.to_le_bytes(), ATTEMPTS_AT);
         adopted.replay = Some(self.replay(ends, Some(at), sending));
     }
 
