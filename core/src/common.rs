@@ -117,7 +117,7 @@ impl<'a> Common<'a> {
     /// Takes over the [`members`](Common::members) that another process rendered and that nobody vouches for: `None` unless
     /// they are JSON, begin with `$lib`, and have only keys that a client may have rendered.
     ///
-    /// `memory` must have room for them and 64 bytes.
+    /// `memory` must have room for them and 96 bytes.
     pub fn adopt(memory: &'a mut [u8], members: &str) -> Option<Self> {
         let mut mask = DOLLAR_MASK;
         let mut out = Writer::new(memory);
@@ -144,7 +144,7 @@ impl<'a> Common<'a> {
         out.bytes(OPEN.as_bytes());
         out.bytes(members.as_bytes());
         let len = out.finish().filter(|_| count >= 2)?;
-        let block = memory.get_mut(..len.next_multiple_of(BLOCK_STEP))?;
+        let block = memory.get_mut(..block_bytes(len))?;
         block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
         Some(Self { block, len, mask, has_names: mask != DOLLAR_MASK })
     }

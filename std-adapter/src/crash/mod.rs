@@ -151,7 +151,7 @@ pub(crate) fn owner(url: &str, api_key: &str) -> u128 {
 /// The frame for the signal that a process died of, from the pages it left and what is known of it: its super properties
 /// as JSON without braces, and the distinct id of its crash events. `None` if there was none.
 pub(crate) fn crash_frame(pages: &[u8], (common, person): (&str, &str), is_clean: bool) -> Option<Vec<u8>> {
-    let mut memory = vec![0; common.len() + 64];
+    let mut memory = vec![0; common.len() + 96];
     let nothing = Common::default();
     let common = Common::adopt(&mut memory, common).unwrap_or(nothing);
     render::frame(pages, &render::Dead { common, person, is_clean })

@@ -64,7 +64,7 @@ impl Dead {
         if self.is_clean {
             return None;
         }
-        let mut memory = vec![0; self.common.len() + 64];
+        let mut memory = vec![0; self.common.len() + 96];
         let nothing = Common::default();
         let common = Common::adopt(&mut memory, &self.common).unwrap_or(nothing);
         let started = self.started.text();
