@@ -179,3 +179,17 @@ fn a_spool_that_is_cut_off_does_not_take_the_program_with_it() {
     let ended = run_in(&folder, &sink, &["bus", "std", "spool"]);
     assert_eq!(ended.status.signal(), Some(BUS), "{ended:?}");
 }
+
+#[test]
+fn the_handlers_need_little_stack() {
+    // What an optimised build may use. The standard library's threads have 8 KiB for handlers; the kernel takes up to half.
+    let most = if cfg!(debug_assertions) { 12 * 1024 } else { 2 * 1024 };
+    for place in ["spool", "crash file"] {
+        let (sink, folder) = (Sink::start(), Folder::new());
+        let ended = run_in(&folder, &sink, &["raise_segv", "main", "signals", "handles", "measure", place]);
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        let used = ended.number("handler_stack");
+        println!("{used} bytes with a {place}");
+        assert!((100..=most).contains(&used), "{used} bytes with a {place}");
+    }
+}
