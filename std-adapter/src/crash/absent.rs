@@ -40,7 +40,7 @@ impl CrashFile {
         match *self {}
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, _is_discarded: bool) {
         match *self {}
     }
 

@@ -102,10 +102,10 @@ impl Crash {
         self.file.as_deref().map(CrashFile::releasing)
     }
 
-    /// Nothing more will be sent: removes the crash file, unless it is needed.
-    pub(crate) fn close(&self) {
+    /// Nothing more will be sent: removes the crash file, unless something in it was not answered and shall be kept.
+    pub(crate) fn close(&self, is_discarded: bool) {
         if let Some(file) = &self.file {
-            file.close();
+            file.close(is_discarded);
         }
     }
 
