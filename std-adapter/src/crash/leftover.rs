@@ -17,7 +17,8 @@ use crate::spool::{Answered, Claim};
 /// Longest file that is read. A client with larger queues than that needs a spool.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Most files kept, those of living processes included. A program that crashes again and again, and whose events cannot be delivered, loses the oldest.
+/// Most files kept, those of living processes included. A program that crashes again and again, and whose events cannot
+/// be delivered, loses the oldest.
 const FILES_MAX: usize = 32;
 
 /// Where crash files are looked for.
