@@ -24,6 +24,9 @@
 //! death, with the same uuids and timestamps. In an outage the queue overflows into further files, up to a quota. What a
 //! file survives besides its process, [`Client::durability`] says. Without a spool, what is queued dies with its process.
 //!
+//! [`Client::install_panic_hook`] and [`Client::install_signal_handlers`] have the end itself reported. Without a spool,
+//! [`ClientBuilder::crash_dir`] has them write what is queued into a file, which the next start delivers.
+//!
 //! # Memory
 //!
 //! In address space, before the first event: 9 × (`queue_bytes` + 383, rounded up to pages) + one page, about 9 MiB with the

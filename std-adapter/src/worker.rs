@@ -388,7 +388,7 @@ impl Worker {
                 }
             }
         }
-        self.shared.crash.close();
+        self.shared.crash.close(matches!(control.abandoned, Some((_, DropReason::Discarded))));
         control.finished = true;
         control.close_flushes();
         self.shared.changed.notify_all();

@@ -31,6 +31,8 @@ impl ClientBuilder {
     /// next client on the directory delivers it and removes it. The directory is made if it is not there. If anything about
     /// it fails, the client works without, and says so once in the log.
     ///
+    /// At most 32 files are kept for a server that cannot be reached; the events of older ones are counted as dropped.
+    ///
     /// With a spool that works this does nothing: the queue is in a file already. Unix only, so far.
     pub fn crash_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.crash.dir = Some(dir.into());

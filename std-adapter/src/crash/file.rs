@@ -239,10 +239,15 @@ impl CrashFile {
         self.frozen.store(0, Ordering::SeqCst);
     }
 
-    /// Removes the file, unless something in it was not answered: then the next start finds it.
-    pub(crate) fn close(&self) {
+    /// Removes the file, unless something in it was not answered: then the next start finds it. What is to be discarded
+    /// goes in any case.
+    pub(crate) fn close(&self, is_discarded: bool) {
         self.is_closed.store(true, Ordering::SeqCst);
         drop(self.releasing());
+        if is_discarded && std::process::id() == self.process {
+            let _ = self.claim.set_len(0);
+            self.is_written.store(false, Ordering::Relaxed);
+        }
         if !self.is_written.load(Ordering::Relaxed) {
             self.claim.unlink();
         }

@@ -17,8 +17,9 @@ use crate::spool::{Answered, Claim};
 /// Longest file that is read. A client with larger queues than that needs a spool.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Most files looked at in one scan.
-const FILES_MAX: usize = 100;
+/// Most files kept, those of living processes included. A program that crashes again and again, and whose events cannot
+/// be delivered, loses the oldest.
+const FILES_MAX: usize = 32;
 
 /// Where crash files are looked for.
 pub(crate) struct Leftovers {
@@ -32,9 +33,17 @@ impl Leftovers {
         Some(Self { dir: options.dir.clone()?, owner })
     }
 
-    /// What every file holds whose process is gone. Each file stays claimed until it was answered for, or forgotten.
-    pub(crate) fn take(&self) -> Vec<(Vec<u8>, Answered)> {
-        self.files().iter().filter_map(|path| self.load(path)).collect()
+    /// What every file holds whose process is gone, and how many events were in those that are too many. Each file stays
+    /// claimed until it was answered for, or forgotten.
+    pub(crate) fn take(&self) -> (Vec<(Vec<u8>, Answered)>, u64) {
+        let files = self.files();
+        let (oldest, kept) = files.split_at(files.len().saturating_sub(FILES_MAX));
+        let mut removed = 0u64;
+        for (frames, answered) in oldest.iter().filter_map(|path| self.load(path)) {
+            removed = removed.wrapping_add(frames.iter().filter(|byte| **byte == b'\n').count() as u64);
+            answered();
+        }
+        (kept.iter().filter_map(|path| self.load(path)).collect(), removed)
     }
 
     /// Removes every file of ours that no living process has.
@@ -55,7 +64,10 @@ impl Leftovers {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             name.starts_with(PREFIX) && name.ends_with(SUFFIX)
         };
-        entries.flatten().map(|entry| entry.path()).filter(is_ours).take(FILES_MAX).collect()
+        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_ours).collect();
+        // Their names begin with the time at which they were made.
+        files.sort();
+        files
     }
 
     fn load(&self, path: &Path) -> Option<(Vec<u8>, Answered)> {

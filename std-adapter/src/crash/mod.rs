@@ -3,26 +3,45 @@
 //! In: a panic, while it happens. Out: an `$exception` in the crash lane. Nothing in here decides how the program ends: what
 //! was installed before is called as if nothing had been put in front of it.
 
+#[cfg(not(unix))]
+mod absent;
 mod config;
+#[cfg(unix)]
 mod file;
+#[cfg(unix)]
 mod guard;
+#[cfg(unix)]
 mod leftover;
 pub(crate) mod panic;
+#[cfg(unix)]
 mod render;
+#[cfg(unix)]
 mod signal;
+#[cfg(unix)]
 mod slots;
 mod stack;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use file::{CrashFile, Releasing};
-use guard::Guard;
-use quillet_core::{Common, Uuid};
-use slots::Slots;
+#[cfg(unix)]
+use quillet_core::Common;
+use quillet_core::Uuid;
 
+#[cfg(not(unix))]
+pub(crate) use absent::Leftovers;
+#[cfg(not(unix))]
+use absent::{CrashFile, Guard, Registration, Releasing, Slots, guard, install};
 pub(crate) use config::CrashOptions;
+#[cfg(unix)]
 pub(crate) use leftover::Leftovers;
+#[cfg(unix)]
+use {
+    file::{CrashFile, Releasing},
+    guard::{Guard, guard},
+    signal::{Registration, install},
+    slots::Slots,
+};
 
 use crate::client::Client;
 use crate::lanes::{Lanes, OwnedCommon};
@@ -44,7 +63,7 @@ pub(crate) struct Crash {
     file: Option<Arc<CrashFile>>,
     /// Somebody asked for signal handlers; a forked child wants them too.
     wants_signals: AtomicBool,
-    signals: Mutex<Option<signal::Registration>>,
+    signals: Mutex<Option<Registration>>,
 }
 
 impl Crash {
@@ -70,10 +89,7 @@ impl Crash {
         Self {
             person: options.person.clone(),
             panics: panic::Panics::default(),
-            guard: mapping
-                .as_ref()
-                .map(|mapping| mapping.range())
-                .and_then(|(start, bytes)| guard::guard(start, bytes)),
+            guard: mapping.as_ref().map(|mapping| mapping.range()).and_then(|(start, bytes)| guard(start, bytes)),
             mapping,
             file: file.map(Arc::new),
             wants_signals: AtomicBool::new(false),
@@ -86,10 +102,10 @@ impl Crash {
         self.file.as_deref().map(CrashFile::releasing)
     }
 
-    /// Nothing more will be sent: removes the crash file, unless it is needed.
-    pub(crate) fn close(&self) {
+    /// Nothing more will be sent: removes the crash file, unless something in it was not answered and shall be kept.
+    pub(crate) fn close(&self, is_discarded: bool) {
         if let Some(file) = &self.file {
-            file.close();
+            file.close(is_discarded);
         }
     }
 
@@ -119,7 +135,7 @@ impl Crash {
             if let Some(file) = &self.file {
                 file.set_slots(Arc::clone(&slots));
             }
-            *signals = signal::install(slots, self.file.clone());
+            *signals = install(slots, self.file.clone());
             self.wants_signals.store(signals.is_some(), Ordering::Relaxed);
         }
         signals.is_some()
@@ -137,7 +153,7 @@ impl Crash {
         let [identity] = sys::entropy::<1>()?;
         match (&self.mapping, &self.file) {
             (Some(mapping), _) => Slots::in_spool(mapping, identity, stack::images()),
-            (None, Some(_)) => Some(Slots::anonymous(identity, stack::images())),
+            (None, Some(_)) => Slots::anonymous(identity, stack::images()),
             (None, None) => None,
         }
     }
@@ -145,11 +161,15 @@ impl Crash {
 
 /// Whose files these are: events go to no other project.
 pub(crate) fn owner(url: &str, api_key: &str) -> u128 {
-    crate::spool::fnv(&[url.as_bytes(), api_key.as_bytes()])
+    #[cfg(unix)]
+    return crate::spool::fnv(&[url.as_bytes(), api_key.as_bytes()]);
+    #[cfg(not(unix))]
+    return (url.len() + api_key.len()) as u128;
 }
 
 /// The frame for the signal that a process died of, from the pages it left and what is known of it: its super properties
 /// as JSON without braces, and the distinct id of its crash events. `None` if there was none.
+#[cfg(unix)]
 pub(crate) fn crash_frame(pages: &[u8], (common, person): (&str, &str), is_clean: bool) -> Option<Vec<u8>> {
     let mut memory = vec![0; common.len() + 96];
     let nothing = Common::default();

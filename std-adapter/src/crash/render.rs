@@ -68,7 +68,6 @@ impl Signal {
 
 /// Codes beyond zero are the kernel's and belong to one signal each; their numbers are those of POSIX, the same on Linux
 /// and macOS as far as both have them.
-#[cfg(unix)]
 const SIGNALS: [Signal; 6] = [
     Signal {
         number: libc::SIGSEGV,
@@ -92,9 +91,6 @@ const SIGNALS: [Signal; 6] = [
     Signal { number: libc::SIGABRT, name: "SIGABRT", what: "aborted", kinds: &[] },
     Signal { number: libc::SIGTRAP, name: "SIGTRAP", what: "trap", kinds: &[] },
 ];
-
-#[cfg(not(unix))]
-const SIGNALS: [Signal; 0] = [];
 
 /// One sentence about it. The server groups by type and stack, so addresses in here do no harm.
 fn explain(signal: Option<Signal>, code: i32, address: u64, stack: u64) -> String {
@@ -124,7 +120,7 @@ fn explain(signal: Option<Signal>, code: i32, address: u64, stack: u64) -> Strin
 /// How far from the stack pointer an address may be that overflowing the stack touches.
 const STACK_REACH: u64 = 64 * 1024;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
     use super::super::slots::tests::pages_of;

@@ -91,11 +91,11 @@ impl Slots {
     }
 
     /// The same over memory of their own, which no other process ever sees: for the crash file.
-    pub(crate) fn anonymous(identity: [u64; 2], images: &[Image<'_>]) -> Self {
+    pub(crate) fn anonymous(identity: [u64; 2], images: &[Image<'_>]) -> Option<Self> {
         let mut pages = vec![Page([0; PAGE_BYTES]); SLOTS_BYTES / PAGE_BYTES].into_boxed_slice();
         let start = NonNull::from(&mut *pages).cast();
         // SAFETY: four aligned pages that the box keeps in place; nothing else uses them.
-        unsafe { Self::arm(start, Box::new(Kept(pages)), identity, images) }
+        Some(unsafe { Self::arm(start, Box::new(Kept(pages)), identity, images) })
     }
 
     /// Where the pages begin.
@@ -232,7 +232,7 @@ pub(crate) mod tests {
             Image::new(0x1000, 0x1000).build_id(&[7; 20]).file("/bin/dead").in_app(true),
             Image::new(0x9000, 0x1000).file("/lib/other"),
         ];
-        let slots = Slots::anonymous([1, 2], &images);
+        let slots = Slots::anonymous([1, 2], &images).unwrap();
         // SAFETY: nobody else knows of these pages.
         unsafe {
             let mut record = record(slots.start()).unwrap();
@@ -281,7 +281,7 @@ pub(crate) mod tests {
     fn more_images_than_fit_are_left_out_whole() {
         let file = "x".repeat(1000);
         let images: Vec<_> = (0..100).map(|at| Image::new(at << 20, 1 << 20).file(&file)).collect();
-        let slots = Slots::anonymous([1, 2], &images);
+        let slots = Slots::anonymous([1, 2], &images).unwrap();
         // SAFETY: as above.
         let pages = unsafe { core::slice::from_raw_parts(slots.start().as_ptr(), SLOTS_BYTES) };
         let kept = read_images(&pages[IMAGES_AT..]);

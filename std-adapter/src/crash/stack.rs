@@ -139,7 +139,7 @@ pub(crate) fn walk_frames(stack_pointer: u64, frame_pointer: u64, mut visit: imp
 }
 
 /// Not known how here.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 pub(crate) fn walk_frames(_: u64, _: u64, _: impl FnMut(u64)) {}
 
 /// Two words of this process's own memory, if they are there: the kernel looks, so that a wrong address is an answer and

@@ -419,7 +419,9 @@ impl Recovery {
         entries.retain(|entry| entry.kind != Kind::Bad);
         entries.reverse();
         self.waiting = entries;
-        let crash_files = self.crash_files.as_ref().map(CrashFiles::take).unwrap_or_default();
+        let (crash_files, removed) = self.crash_files.as_ref().map(CrashFiles::take).unwrap_or_default();
+        self.ledger.recovered = self.ledger.recovered.wrapping_add(removed);
+        self.ledger.drop_found(DropReason::SpoolFull, removed);
         self.pushed.extend(crash_files);
     }
 

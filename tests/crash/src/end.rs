@@ -28,6 +28,17 @@ pub(crate) fn end(request: &Request, client: &Client) {
         "caught" => caught(30),
         "caught_once" => caught(1),
         "truncated" => truncated(client),
+        "forked_capture" | "forked" => {
+            let captures = request.end == "forked_capture";
+            let ended = signals::in_child(|| {
+                if captures {
+                    assert!(client.capture(event!("in the child", SOMEBODY)).is_accepted());
+                }
+                signals::end("segv");
+            });
+            println!("child_signal.{ended}");
+            std::process::exit(7);
+        }
         "full_queue" => {
             while client.capture(event!("filler", SOMEBODY)).is_accepted() {}
             caught(1);

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "its purpose")]
 
 use core::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Request;
 
@@ -21,6 +22,9 @@ pub(crate) fn before(request: &Request) {
     if request.has("handles_abort") {
         install(libc::SIGABRT, count as extern "C" fn(c_int) as usize, 0);
     }
+    if request.has("measure") {
+        measure();
+    }
     if request.has("ignores") {
         install(libc::SIGSEGV, libc::SIG_IGN, 0);
     }
@@ -31,6 +35,37 @@ pub(crate) fn before(request: &Request) {
             none.ss_flags = libc::SS_DISABLE;
             libc::sigaltstack(&raw const none, core::ptr::null_mut());
         }
+    }
+}
+
+/// Bytes of the alternate stack that [`measure`] gives this thread, and what they are painted with.
+const STACK_BYTES: usize = 64 * 1024;
+const PAINT: u8 = 0xa5;
+
+/// Where the painted stack begins, and where the kernel put what it tells the handler, just above the handler's frame.
+static STACK: AtomicUsize = AtomicUsize::new(0);
+static TOLD_AT: AtomicUsize = AtomicUsize::new(0);
+
+/// Gives this thread a painted stack for its handlers.
+fn measure() {
+    let stack = vec![PAINT; STACK_BYTES].leak();
+    STACK.store(stack.as_ptr().expose_provenance(), Ordering::SeqCst);
+    // SAFETY: memory that is never freed.
+    unsafe {
+        let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: STACK_BYTES };
+        assert_eq!(libc::sigaltstack(&raw const stack, core::ptr::null_mut()), 0);
+    }
+}
+
+/// Says how many bytes below what the kernel wrote were ever used.
+pub(crate) fn report(request: &Request) {
+    if request.has("measure") {
+        let (stack, told_at) = (STACK.load(Ordering::SeqCst), TOLD_AT.load(Ordering::SeqCst));
+        // SAFETY: the stack from above, on which no handler runs now.
+        let bytes =
+            unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance::<u8>(stack), STACK_BYTES) };
+        let unused = bytes.iter().take_while(|byte| **byte == PAINT).count();
+        println!("handler_stack.{}", told_at - stack - unused);
     }
 }
 
@@ -54,6 +89,7 @@ fn say(text: &str) {
 /// Deals with a write to address 0x10 by letting the program go on behind it; with one that was sent, by doing nothing.
 extern "C" fn handle(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     say("handled.1\n");
+    TOLD_AT.store(info.addr(), Ordering::SeqCst);
     // SAFETY: what the kernel passes.
     unsafe {
         if (*info).si_code > 0 {

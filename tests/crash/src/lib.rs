@@ -83,6 +83,7 @@ pub fn main() {
     }
     threads::run(&request, &client);
     hooks::report(&request, &client);
+    handlers::report(&request);
     if request.has("exits") {
         std::process::exit(7);
     }

@@ -101,3 +101,18 @@ fn many_threads() {
         }
     });
 }
+
+/// Runs `work` in a forked child, which does not come back from it; the signal that the child ended by.
+pub(crate) fn in_child(work: impl FnOnce()) -> i32 {
+    // SAFETY: the child uses what works in a forked child, and nothing else of this program.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            work();
+            libc::_exit(1);
+        }
+        let mut status = 0;
+        libc::waitpid(child, &raw mut status, 0);
+        libc::WTERMSIG(status)
+    }
+}

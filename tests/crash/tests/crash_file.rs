@@ -173,3 +173,19 @@ fn a_directory_that_cannot_be_used_costs_the_file_and_nothing_else() {
     assert_eq!(ended.status.code(), EXITED, "{ended:?}");
     assert!(folder.files().is_empty());
 }
+
+#[test]
+fn a_program_that_crashes_again_and_again_keeps_its_last_files() {
+    let (sink, folder) = (Sink::start(), Folder::new());
+    run_in(&folder, &sink, &["write", "main"]);
+    let one = std::fs::read(&folder.files()[0]).unwrap();
+    for n in 0..40 {
+        std::fs::write(folder.path.join(format!("quillet-crash-00000000-0000-7000-8000-0000000000{n:02}.jsonl")), &one)
+            .unwrap();
+    }
+    // 32 with the file of the client that looks.
+    let next = recover(&folder, &sink, 31 * EVENTS, &[]);
+    assert_eq!(next.number("recovered"), 41 * EVENTS as u64);
+    assert_eq!(next.number("delivered"), 31 * EVENTS as u64);
+    assert!(folder.files().is_empty());
+}

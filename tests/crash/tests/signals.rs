@@ -179,3 +179,36 @@ fn a_spool_that_is_cut_off_does_not_take_the_program_with_it() {
     let ended = run_in(&folder, &sink, &["bus", "std", "spool"]);
     assert_eq!(ended.status.signal(), Some(BUS), "{ended:?}");
 }
+
+#[test]
+fn the_handlers_need_little_stack() {
+    // What an optimised build may use. The standard library's threads have 8 KiB for handlers; the kernel takes up to half.
+    let most = if cfg!(debug_assertions) { 12 * 1024 } else { 2 * 1024 };
+    for place in ["spool", "crash file"] {
+        let (sink, folder) = (Sink::start(), Folder::new());
+        let ended = run_in(&folder, &sink, &["raise_segv", "main", "signals", "handles", "measure", place]);
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        let used = ended.number("handler_stack");
+        println!("{used} bytes with a {place}");
+        assert!((100..=most).contains(&used), "{used} bytes with a {place}");
+    }
+}
+
+#[test]
+fn a_forked_child_is_told_of_once_it_is_a_client_of_its_own() {
+    for (end, place, found) in [
+        // Its own event and its own end; what the parent had is lost with the parent, which gives no reason to write.
+        ("forked_capture", "crash file", 2),
+        ("forked_capture", "spool", EVENTS + 2),
+        // A child that never captured has no pages: its parent's are not its own to write to.
+        ("forked", "spool", EVENTS),
+    ] {
+        let (sink, folder) = (Sink::start(), Folder::new());
+        let ended = run_in(&folder, &sink, &[end, "main", "signals", place]);
+        assert_eq!((ended.status.code(), ended.number("child_signal")), (Some(7), SEGV as u64), "{ended:?}");
+        let next = recover(&folder, &sink, found, &[place]);
+        assert_eq!(next.number("recovered"), found as u64, "{end} with a {place}: {next:?}");
+        assert_eq!(exceptions(&sink).len(), usize::from(end == "forked_capture"));
+        sink.assert_clean();
+    }
+}
