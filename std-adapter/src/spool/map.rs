@@ -19,9 +19,14 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::layout::{self, Header, PAGE_BYTES, Plan};
 use super::platform;
+
+/// How often, and after what pauses, the lock on a file just made is asked for again.
+const LOCK_TRIES: usize = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Which files of the file system this process uses: device and inode.
 struct Registry {
@@ -81,13 +86,13 @@ impl Claim {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)?;
-        let claim =
-            Self { id: id(&file.metadata()?), file: Some(file), path: path.to_owned(), pid: std::process::id() };
-        if !claim.lock()? {
-            return Err(io::ErrorKind::WouldBlock.into());
+        // Somebody who looks through the directory may be quicker; he finds nothing in it and lets go at once.
+        let mut tries = LOCK_TRIES;
+        while !platform::lock(file.as_raw_fd())? {
+            tries = tries.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+            std::thread::sleep(LOCK_PAUSE);
         }
-        registry.insert(claim.id);
-        Ok(claim)
+        Ok(Self::registered(&mut registry, id(&file.metadata()?), file, path))
     }
 
     /// Takes a file whose owner is gone. `None` if it has one, or is not what a spool file must be: a regular file of
@@ -107,13 +112,18 @@ impl Claim {
         if id(&opened) != id(&before) || !is_ours(&opened) {
             return Ok(None);
         }
-        let claim = Self { id: id(&opened), file: Some(file), path: path.to_owned(), pid: std::process::id() };
         // Whoever had it may have finished with it, and removed it, between opening and locking.
-        if !claim.lock()? || path.symlink_metadata().map(|now| id(&now)).ok() != Some(claim.id) {
+        let is_granted = platform::lock(file.as_raw_fd())?;
+        if !is_granted || path.symlink_metadata().map(|now| id(&now)).ok() != Some(id(&opened)) {
             return Ok(None);
         }
-        registry.insert(claim.id);
-        Ok(Some(claim))
+        Ok(Some(Self::registered(&mut registry, id(&opened), file, path)))
+    }
+
+    /// NB: the end of a claim takes the registry's lock, so there must be none yet while something can go wrong under it.
+    fn registered(registry: &mut BTreeSet<(u64, u64)>, id: (u64, u64), file: File, path: &Path) -> Self {
+        registry.insert(id);
+        Self { id, file: Some(file), path: path.to_owned(), pid: std::process::id() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -186,11 +196,6 @@ impl Claim {
         std::fs::rename(&self.path, &to)?;
         self.path = to;
         Ok(())
-    }
-
-    /// Whether the lock was granted.
-    fn lock(&self) -> io::Result<bool> {
-        platform::lock(self.file()?.as_raw_fd())
     }
 }
 

@@ -45,8 +45,9 @@ const SCANS: [Duration; 4] =
 /// Recoveries that may begin to read a file and not come to the end of it. The next one puts it aside.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// How old a file must be before its lack of a header means that it will never get one.
-const UNFINISHED_AGE: Duration = Duration::from_secs(60);
+/// How old a file without an owner must be before its lack of a header means that it will never get one. It has an owner
+/// from the moment after it is made, and its room is set aside only then: in a crash loop that room would add up.
+const UNFINISHED_AGE: Duration = Duration::from_secs(2);
 
 /// What is needed to send what is found: the client's own envelope and patience.
 pub(crate) struct Sending {
