@@ -53,7 +53,11 @@ impl Folder {
 
     /// What the files take on the disk, in bytes.
     pub fn disk_bytes(&self) -> u64 {
-        self.files().iter().filter_map(|path| path.symlink_metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
+        self.files()
+            .iter()
+            .filter_map(|path| path.symlink_metadata().ok())
+            .map(|metadata| metadata.blocks() * 512)
+            .sum()
     }
 }
 

@@ -217,7 +217,7 @@ impl<'p> Round<'p> {
         let end = match self.random.below(10) {
             0 | 1 if self.starts > 0 => End::Killed { in_recovery: true },
             2 if self.plan.has_other_ends => End::Stopped,
-            3..=5 if self.plan.has_other_ends => End::ByItself(*self.random.pick::<&str>(&OWN_ENDS)),
+            3..=5 if self.plan.has_other_ends => End::ByItself(self.random.pick::<&str>(&OWN_ENDS)),
             _ => End::Killed { in_recovery: false },
         };
         let mut start = self.bare_start();
@@ -331,7 +331,7 @@ fn died_as_it_should(said: &Said, end: End) -> Result<(), String> {
         End::Killed { in_recovery } => {
             // Recovered before it was killed.
             let is_done = in_recovery && said.is_shut_down && status.code() == Some(0);
-            is_done || (status.signal() == Some(libc::SIGKILL) && !(said.is_shut_down && !in_recovery))
+            is_done || (status.signal() == Some(libc::SIGKILL) && (in_recovery || !said.is_shut_down))
         }
         End::Stopped => status.code() == Some(0) && said.is_shut_down,
         End::ByItself(name) => said.unsupported.is_some() || (own_fate(name, status) && !said.is_shut_down),

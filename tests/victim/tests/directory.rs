@@ -207,7 +207,8 @@ fn the_disk_is_full() {
             return;
         }
         let mut start = scene.start();
-        start.program = script(&scene, &format!("exec unshare -Urm sh -c \"{mount} && exec '{}'\"", program().display()));
+        start.program =
+            script(&scene, &format!("exec unshare -Urm sh -c \"{mount} && exec '{}'\"", program().display()));
         let said = lives_and_delivers(scene, &start);
         assert_eq!(said.complaints.contains("durability=Memory"), kib < 3072, "{kib} KiB: {}", said.complaints);
     }

@@ -92,4 +92,3 @@ fn add(sum: &mut Outcome, outcome: &Outcome) {
     sum.other_ends += outcome.other_ends;
     sum.findings.add(&outcome.findings);
 }
-

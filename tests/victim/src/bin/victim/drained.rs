@@ -12,7 +12,8 @@ const EXTENSIONS: [&str; 2] = ["ring", "seg"];
 /// A client that is in memory only has found nothing, and is done.
 pub fn is_drained(clients: &[Client], spool_dir: Option<&Path>) -> bool {
     let is_quiet = clients.iter().all(|client| client.stats().pending == 0);
-    let Some(root) = spool_dir.filter(|_| clients.iter().any(|client| client.durability() != Durability::Memory)) else {
+    let Some(root) = spool_dir.filter(|_| clients.iter().any(|client| client.durability() != Durability::Memory))
+    else {
         return is_quiet;
     };
     is_quiet && !is_anything_left(root)
@@ -35,6 +36,7 @@ fn folders_below(path: &Path) -> Vec<Vec<PathBuf>> {
 }
 
 fn spool_files(folder: &Path) -> Vec<PathBuf> {
-    let is_spool = |path: &PathBuf| path.extension().is_some_and(|found| EXTENSIONS.iter().any(|known| found == *known));
+    let is_spool =
+        |path: &PathBuf| path.extension().is_some_and(|found| EXTENSIONS.iter().any(|known| found == *known));
     fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()).filter(is_spool).collect()
 }
