@@ -81,13 +81,12 @@ impl Claim {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)?;
-        let claim =
-            Self { id: id(&file.metadata()?), file: Some(file), path: path.to_owned(), pid: std::process::id() };
-        if !claim.lock()? {
+        let id = id(&file.metadata()?);
+        if !platform::lock(file.as_raw_fd())? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        registry.insert(claim.id);
-        Ok(claim)
+        registry.insert(id);
+        Ok(Self::of(file, id, path))
     }
 
     /// Takes a file whose owner is gone. `None` if it has one, or is not what a spool file must be: a regular file of
@@ -107,13 +106,20 @@ impl Claim {
         if id(&opened) != id(&before) || !is_ours(&opened) {
             return Ok(None);
         }
-        let claim = Self { id: id(&opened), file: Some(file), path: path.to_owned(), pid: std::process::id() };
+        let opened = id(&opened);
         // Whoever had it may have finished with it, and removed it, between opening and locking.
-        if !claim.lock()? || path.symlink_metadata().map(|now| id(&now)).ok() != Some(claim.id) {
+        let is_locked = platform::lock(file.as_raw_fd())?;
+        if !is_locked || path.symlink_metadata().map(|now| id(&now)).ok() != Some(opened) {
             return Ok(None);
         }
-        registry.insert(claim.id);
-        Ok(Some(claim))
+        registry.insert(opened);
+        Ok(Some(Self::of(file, opened, path)))
+    }
+
+    /// NB: not before the registry knows it. A claim takes the registry's lock when it is dropped, so there must be none to
+    /// drop while the lock is held.
+    fn of(file: File, id: (u64, u64), path: &Path) -> Self {
+        Self { file: Some(file), id, path: path.to_owned(), pid: std::process::id() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -186,11 +192,6 @@ impl Claim {
         std::fs::rename(&self.path, &to)?;
         self.path = to;
         Ok(())
-    }
-
-    /// Whether the lock was granted.
-    fn lock(&self) -> io::Result<bool> {
-        platform::lock(self.file()?.as_raw_fd())
     }
 }
 
