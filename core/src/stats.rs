@@ -281,7 +281,7 @@ pub struct Stats {
     pub rejected: u64,
     /// Left on purpose, by [`DropReason::index`].
     pub dropped: [u64; DropReason::COUNT],
-    /// Left in a spool for the next start.
+    /// Left in a spool, for better times or for the next start.
     pub spooled: u64,
     /// In the rings, not decided about. Counted there, not derived from the other numbers.
     pub pending: u64,

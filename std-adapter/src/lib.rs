@@ -20,9 +20,10 @@
 //! deliver what is queued, by a deadline.
 //!
 //! With [`ClientBuilder::spool_dir`] the queue is a file: whatever ends the process, what was accepted is in there, and the
-//! next client on the directory delivers it, or a living one within about a minute. One batch at most is sent twice per
-//! death, with the same uuids and timestamps. In an outage the queue overflows into further files, up to a quota. What a
-//! file survives besides its process, [`Client::durability`] says. Without a spool, what is queued dies with its process.
+//! next client on the directory delivers it, or a living one within about a minute. What is sent
+//! twice, with the same uuids and timestamps, is one batch per death at most, or a megabyte that was just being moved. In an
+//! outage the queue overflows into further files, up to a quota. What a file survives besides its process,
+//! [`Client::durability`] says. Without a spool, what is queued dies with its process.
 //!
 //! [`Client::install_panic_hook`] and [`Client::install_signal_handlers`] have the end itself reported. Without a spool,
 //! [`ClientBuilder::crash_dir`] has them write what is queued into a file, which the next start delivers.

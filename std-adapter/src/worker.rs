@@ -43,6 +43,10 @@ const AWAKE: Duration = Duration::from_secs(1);
 /// How long delivery rests after a panic of our own, which should not exist, so that it cannot become a busy loop.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
+/// Requests for live events after which one is for what dead processes left, even if there are more: a program that always
+/// has something to send must not keep them for ever.
+const SENT_IN_A_ROW_MAX: u32 = 16;
+
 /// What callers ask of the flush thread, and what it tells them.
 #[derive(Default)]
 pub(crate) struct Control {
@@ -166,6 +170,8 @@ pub(crate) struct Worker {
     idle_until: Instant,
     /// When the spool has to be looked after.
     keep_at: Instant,
+    /// Requests since the lanes last had nothing to send.
+    sent_in_a_row: u32,
 }
 
 /// What a step of the worker ended with.
@@ -199,6 +205,7 @@ impl Worker {
             tick: TICK,
             idle_until: Instant::ZERO,
             keep_at: Instant::NEVER,
+            sent_in_a_row: 0,
         }
     }
 
@@ -252,7 +259,9 @@ impl Worker {
             if control.abandoned.is_some() {
                 return;
             }
+            let releasing = self.shared.crash.releasing();
             self.flusher.hand_over(lane, bytes, events);
+            drop(releasing);
             count(&self.flusher, &mut self.published, &mut control);
             // Older events may have had to go for these.
             decided.add(&control.settle_spool(recovery));
@@ -287,9 +296,15 @@ impl Worker {
                 drop(control);
                 self.describe(&report);
                 self.observers.tell(&decided, status);
-                Step::Sent
+                self.sent_in_a_row += 1;
+                if self.sent_in_a_row < SENT_IN_A_ROW_MAX {
+                    return Step::Sent;
+                }
+                self.sent_in_a_row = 0;
+                if let Step::Done = self.step_spool(Instant::NEVER, deadline) { Step::Done } else { Step::Sent }
             }
             Action::Wait(until) => {
+                self.sent_in_a_row = 0;
                 let decided = self.publish(&mut control);
                 drop(control);
                 self.observers.tell(&decided, None);

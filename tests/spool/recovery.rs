@@ -46,6 +46,27 @@ fn a_living_sibling_delivers_what_a_killed_one_left() {
 }
 
 #[test]
+fn a_living_process_keeps_its_file_and_disturbs_nobody() {
+    become_one_if_asked();
+    let (folder, sink) = (Folder::new(), Sink::start());
+    let test = "recovery::a_living_process_keeps_its_file_and_disturbs_nobody";
+    let victim = Victim::start(test, &sink.host(), folder.path(), 5);
+    // Each of these meets the living one's file when it makes room, and when it looks for others.
+    for _ in 0..3 {
+        let client = spooling(sink.host(), folder.path()).build().unwrap();
+        capture(&client, "of another process", 2);
+        client.flush(PATIENCE).unwrap();
+        let report = client.shutdown();
+        assert_eq!((report.stats.delivered, report.stats.recovered, report.is_complete), (2, 0, true));
+    }
+    assert_eq!(folder.files_with("ring").len(), 1);
+    let uuids = victim.kill();
+    let report = spooling(sink.host(), folder.path()).build().unwrap().shutdown();
+    assert_eq!((report.stats.recovered, report.is_complete), (5, true));
+    assert_eq!(stored(&sink)[6..], uuids);
+}
+
+#[test]
 fn a_shutdown_in_an_outage_leaves_the_rest_for_the_next_start() {
     let folder = Folder::new();
     let sink = Sink::start();

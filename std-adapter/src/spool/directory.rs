@@ -3,7 +3,7 @@
 //! In: the caller's directory, and whose events they are. Out: a directory of our own below it that nobody else can read,
 //! names for new files, and what is there, oldest first.
 
-use std::fs::{DirBuilder, Metadata};
+use std::fs::{DirBuilder, File, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -84,6 +84,11 @@ impl Directory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Has names that were given or taken on the disk when it returns.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
     }
 
     /// A name that no file has.

@@ -4,7 +4,6 @@
 //! why there is none. Every failure here means that the queue is in memory, and nothing else.
 
 use core::time::Duration;
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,7 +84,7 @@ impl Spool {
         if let Durability::PowerCut(_) = self.tier {
             // Or the file itself might not be there after a power cut.
             let _ = self.mapping.as_ref().map(|mapping| mapping.sync());
-            let _ = File::open(self.directory.path()).and_then(|directory| directory.sync_all());
+            let _ = self.directory.sync();
         }
         is_published
     }

@@ -17,7 +17,8 @@
 //! A capture that returned *accepted* has stored its event in pages that belong to the file, not to the process: return,
 //! exit, panic, abort, a fatal signal, `SIGKILL` and the out-of-memory killer leave them there. Nothing happens at death,
 //! so nothing can go wrong then. The next client on the directory, or a living one within a minute, delivers them: the
-//! same bytes, so the same uuid, event, distinct id and timestamp. One batch, at most, is sent twice per death.
+//! same bytes, so the same uuid, event, distinct id and timestamp. What is sent twice is at most one batch per death, or in
+//! an outage the megabyte that was just being moved out of the queue.
 //!
 //! The file is removed when the server has answered for everything in it, and not before.
 //!

@@ -395,8 +395,13 @@ impl Recovery {
         let plan = Segment::plan()?;
         self.make_room(plan.file_bytes() as u64, wall).ok()?;
         let header = Header { plan, started: wall, epoch: random, ..self.origin };
-        let path = self.directory.as_ref()?.name(wall, random, Kind::Segment);
-        Segment::create(&path, header).ok()
+        let directory = self.directory.as_ref()?;
+        let segment = Segment::create(&directory.name(wall, random, Kind::Segment), header).ok()?;
+        if self.live.as_ref().is_some_and(|live| live.is_synced) {
+            // Or after a power cut the file might not be there, and its events are nowhere else.
+            let _ = directory.sync();
+        }
+        Some(segment)
     }
 
     fn make_room(&mut self, needed: u64, wall: Timestamp) -> io::Result<()> {
