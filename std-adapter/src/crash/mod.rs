@@ -11,7 +11,7 @@ pub(crate) mod panic;
 mod render;
 mod signal;
 mod slots;
-mod stack;
+pub(crate) mod stack;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
