@@ -61,7 +61,8 @@ fn wrong_events() -> Vec<(CaptureError, &'static str, Make)> {
         client.capture(Event::alias("x", "y").properties(&[Property::new("alias", "z")]))
     });
     wrong(ReservedKey, "a list in an exception", |client| {
-        client.capture_exception("x", &Exception::new("E", ""), &[Property::new("$exception_list", 1)])
+        client
+            .capture(Event::exception("x", &Exception::new("E", "")).properties(&[Property::new("$exception_list", 1)]))
     });
     wrong(ReservedKey, "a person for a personless event", |client| {
         client.capture(Event::personless("x").properties(&[Property::new("$process_person_profile", true)]))
@@ -272,7 +273,7 @@ fn every_text_arrives_as_it_was_wherever_text_may_stand() {
             accepted(client.capture(Event::new("group", "customer-7").groups(&pair)));
         }
         let error = Exception::new(text, text).stack_text(text).fingerprint(text).level(Level::Info).handled(true);
-        accepted(client.capture_exception("customer-7", &error, &[]));
+        accepted(client.capture(Event::exception("customer-7", &error)));
         client.flush(PATIENCE).unwrap();
     }
     let stats = check(&client, &sink);

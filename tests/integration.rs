@@ -42,7 +42,7 @@ fn a_real_server_takes_every_kind_of_event() {
             client.group_identify("test group", "quillet", props! { "size": 1 }),
             client.capture(Event::new("quillet grouped", SOMEBODY).groups(&[("test group", "quillet")])),
             client.capture(Event::personless("quillet personless").disable_geoip(true)),
-            client.capture_exception(SOMEBODY, &error, &[]),
+            client.capture(Event::exception(SOMEBODY, &error)),
         ] {
             assert!(captured.is_accepted(), "{:?}", captured.ok());
         }

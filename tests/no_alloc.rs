@@ -142,9 +142,9 @@ fn accepted(texts: &Texts) -> Vec<Call<'_>> {
         Call::new("exception", |client| {
             let error = Exception::new("billing::Error", "card\nrefused").handled(false).level(Level::Fatal);
             let error = error.fingerprint("card").stack_text("0: main\n1: charge");
-            client.capture_exception("customer-7", &error, props! { "amount": 3 })
+            client.capture(Event::exception("customer-7", &error).properties(props! { "amount": 3 }))
         }),
-        Call::new("personless exception", |client| client.capture_exception("", &Exception::new("", ""), &[])),
+        Call::new("personless exception", |client| client.capture(Event::exception("", &Exception::new("", "")))),
         Call::new("personless", |client| client.capture(Event::personless("seen"))),
         Call::new("switches", |client| {
             client.capture(Event::new("switched", "customer-7").person_profile(false).disable_geoip(true))

@@ -212,7 +212,7 @@ fn capture_one(client: &Client, n: usize) -> bool {
         1 => client.identify("customer-7", props! { "plan": "pro", "n": n }),
         2 => client.alias("customer-7", "cookie-1"),
         3 => client.group_identify("company", "acme", props! { "n": n }),
-        4 => client.capture_exception("customer-7", &Exception::new("Error", "no\nreason"), &[]),
+        4 => client.capture(Event::exception("customer-7", &Exception::new("Error", "no\nreason"))),
         5 => {
             let raw = RawJson::parse("{\"a\": [1, 2.5e3]}").unwrap();
             client.capture(Event::new("raw", "customer-7").properties(&[Property::new("raw", raw)]))

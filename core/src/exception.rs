@@ -1,12 +1,13 @@
 //! An error, borrowed: what error tracking is told about it, before a byte of it is written.
 //!
-//! In: texts, a place in the source, and instruction addresses of the caller's. Out: an [`Exception`], which
+//! In: texts, causes, a place in the source, instruction addresses or frames of the caller's. Out: an [`Exception`], which
 //! [`Event::exception`](crate::Event::exception) turns into an event. Nothing here looks at a stack: who captures the
 //! addresses, and when, is the caller's business, so that it works in a panic hook and for a process that is dead.
 
-use crate::limits::FRAMES_MAX;
+use crate::limits::{CAUSES_MAX, FRAMES_MAX};
+use crate::steps::StepsRead;
 
-/// An error as error tracking wants it, without its causes.
+/// An error as error tracking wants it.
 ///
 /// ```
 /// use quillet_core::{Event, Exception, Level};
@@ -30,6 +31,11 @@ pub struct Exception<'a> {
     pub(crate) thread_name: Option<&'a str>,
     pub(crate) addresses: &'a [u64],
     pub(crate) images: &'a [Image<'a>],
+    pub(crate) frames: &'a [Frame<'a>],
+    pub(crate) synthetic: Option<bool>,
+    pub(crate) causes: &'a [Cause<'a>],
+    pub(crate) suppressed: u64,
+    pub(crate) steps: StepsRead<'a>,
 }
 
 /// Where in the source something was raised.
@@ -57,7 +63,19 @@ impl<'a> Exception<'a> {
             thread_name: None,
             addresses: &[],
             images: &[],
+            frames: &[],
+            synthetic: None,
+            causes: &[],
+            suppressed: 0,
+            steps: StepsRead::NONE,
         }
+    }
+
+    /// What led to it: the immediate cause first, then what caused that, and so on. Of more than
+    /// [`CAUSES_MAX`](crate::limits::CAUSES_MAX) the first are sent.
+    pub const fn causes(mut self, causes: &'a [Cause<'a>]) -> Self {
+        self.causes = causes;
+        self
     }
 
     /// What kind of boundary saw it. Default: [`Mechanism::Generic`], a deliberate capture.
@@ -118,15 +136,109 @@ impl<'a> Exception<'a> {
         self
     }
 
+    /// The stack as frames whose symbols are known, innermost first, in place of [`stack`](Self::stack) and
+    /// [`location`](Self::location). Of more than [`FRAMES_MAX`] the innermost are sent.
+    pub const fn frames(mut self, frames: &'a [Frame<'a>]) -> Self {
+        self.frames = frames;
+        self
+    }
+
+    /// Whether the stack, or the error itself, was made by whoever reports it: `true` for the stack of a report in place
+    /// of one that the error does not have, `false` for an error's own. Not called, nothing is said about it.
+    pub const fn synthetic(mut self, synthetic: bool) -> Self {
+        self.synthetic = Some(synthetic);
+        self
+    }
+
+    /// How many errors like this one were held back since the last that was sent. 0 is not sent.
+    pub const fn suppressed(mut self, count: u64) -> Self {
+        self.suppressed = count;
+        self
+    }
+
+    /// What happened before it, unless the event has a property for that. See [`Steps`](crate::Steps).
+    pub const fn steps(mut self, steps: StepsRead<'a>) -> Self {
+        self.steps = steps;
+        self
+    }
+
     /// Whether the program ends of it, by what [`level`](Self::level) was told.
     pub const fn is_fatal(&self) -> bool {
         matches!(self.level, Some(Level::Fatal))
     }
 
-    /// The innermost addresses that are sent.
+    /// The innermost frames that are sent.
+    pub(crate) fn kept_frames(&self) -> &'a [Frame<'a>] {
+        self.frames.get(..FRAMES_MAX).unwrap_or(self.frames)
+    }
+
+    /// The causes that are sent.
+    pub(crate) fn kept_causes(&self) -> &'a [Cause<'a>] {
+        self.causes.get(..CAUSES_MAX).unwrap_or(self.causes)
+    }
+
+    /// The innermost addresses that are sent: none, where frames are.
     pub(crate) fn kept_addresses(&self) -> &'a [u64] {
+        if !self.frames.is_empty() {
+            return &[];
+        }
         let most = FRAMES_MAX - if self.place.is_some() { 1 } else { 0 };
         self.addresses.get(..most).unwrap_or(self.addresses)
+    }
+}
+
+/// An error that led to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause<'a> {
+    pub(crate) type_name: &'a str,
+    pub(crate) message: &'a str,
+}
+
+impl<'a> Cause<'a> {
+    /// An error of type `type_name` (empty becomes `Error`) saying `message` (may be empty).
+    pub const fn new(type_name: &'a str, message: &'a str) -> Self {
+        Self { type_name, message }
+    }
+
+    /// Its type.
+    pub const fn type_name(&self) -> &'a str {
+        self.type_name
+    }
+
+    /// What it says.
+    pub const fn message(&self) -> &'a str {
+        self.message
+    }
+}
+
+/// A stack frame whose symbol is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub(crate) function: &'a str,
+    pub(crate) file: &'a str,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) in_app: bool,
+}
+
+impl<'a> Frame<'a> {
+    /// A call of `function`, without hashes of the compiler's. Default: in the application.
+    pub const fn new(function: &'a str) -> Self {
+        Self { function, file: "", line: 0, column: 0, in_app: true }
+    }
+
+    /// The file, and line and column from 1, 0 for unknown.
+    pub const fn location(mut self, file: &'a str, line: u32, column: u32) -> Self {
+        self.file = file;
+        self.line = line;
+        self.column = column;
+        self
+    }
+
+    /// Whether it is the application's own code, not a library's.
+    pub const fn in_app(mut self, in_app: bool) -> Self {
+        self.in_app = in_app;
+        self
     }
 }
 

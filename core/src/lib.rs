@@ -88,11 +88,13 @@ mod frame;
 pub mod limits;
 mod property;
 mod raw;
+mod redact;
 pub mod retry;
 mod ring;
 mod serialize;
 mod stamp;
 mod stats;
+mod steps;
 mod sync;
 mod transport;
 mod uuid;
@@ -107,7 +109,7 @@ pub use ring::{model as ring_model, splice as ring_splice};
 
 // In the order of the data's path.
 pub use event::{Event, LiteralName};
-pub use exception::{Exception, Image, Level, Mechanism};
+pub use exception::{Cause, Exception, Frame, Image, Level, Mechanism};
 #[doc(hidden)]
 pub use property::Key;
 pub use property::{LiteralKey, Property, Value};
@@ -115,6 +117,9 @@ pub use raw::{RawJson, RawJsonError, RawJsonErrorKind};
 pub use serialize::{JsonSink, SerializeError, WriteJson};
 #[cfg(feature = "serde")]
 pub use serialize::{Typed, to_sink};
+
+pub use redact::{Redacted, Redaction};
+pub use steps::{Steps, StepsRead};
 
 pub use common::{Common, CommonError};
 pub use stamp::Stamper;

@@ -20,6 +20,15 @@ pub const DEPTH_MAX: usize = 64;
 /// Most stack frames of an exception that are sent, the place in the source included. Outermost ones are left out first.
 pub const FRAMES_MAX: usize = 64;
 
+/// Most causes of an exception that are sent. The server reads 50 entries, the exception itself included.
+pub const CAUSES_MAX: usize = 49;
+
+/// Most bytes that the steps before an exception may take in its event, brackets and commas included.
+pub const STEPS_BYTES_MAX: usize = 32 * 1024;
+
+/// Longest key that a [`Redaction`](crate::Redaction) looks for, in bytes.
+pub const DENIED_KEY_BYTES_MAX: usize = 128;
+
 /// Most super properties a client keeps, those of the client itself included.
 pub const SUPER_PROPERTIES_MAX: usize = 64;
 
@@ -69,6 +78,8 @@ const _: () = assert!(
     EVENT_BYTES_MAX + FRAME_END_BYTES + ENVELOPE_BYTES <= BATCH_BYTES_MAX,
     "an accepted event must fit in a batch by itself, or it could never leave"
 );
+const _: () =
+    assert!(STEPS_BYTES_MAX <= EVENT_BYTES_MAX / 2, "the steps before an exception must leave room for the exception");
 const _: () = assert!(
     API_KEY_BYTES_MAX * 6 < ENVELOPE_BYTES * 2,
     "an API key of only quotes and controls must not fill the envelope many times over"

@@ -52,7 +52,8 @@ pub enum CaptureError {
     /// The call would create or change a person or a group, and the event or the client is personless. Capture it with
     /// person processing.
     Personless,
-    /// A panic beyond the number of them that a client reports in a minute, or the echo of one that it has reported.
+    /// An error beyond the burst of its kind, or a panic beyond the number of them that a client reports in a minute, or the
+    /// echo of one that it has reported.
     RateLimited,
 }
 
@@ -135,7 +136,7 @@ impl fmt::Display for CaptureError {
             Self::HookPanicked => "a hook panicked",
             Self::MissingField => "a group or alias lacks one of its two names",
             Self::Personless => "the event would need person processing, which is off",
-            Self::RateLimited => "too many panics in a minute",
+            Self::RateLimited => "too many errors of a kind",
         })
     }
 }

@@ -166,17 +166,17 @@ pub fn errors(client: &Client) -> Vec<Told> {
     tell(
         "exception",
         "handled, of a level, grouped by a fingerprint",
-        client.capture_exception(ADA, &refused, props! { "attempt": 2 }),
+        client.capture(Event::exception(ADA, &refused).properties(props! { "attempt": 2 })),
     );
 
     let fatal = Exception::new("core::num::TryFromIntError", "out of range integral type conversion attempted")
         .handled(false)
         .level(Level::Fatal)
         .stack_text("0: shop::stock::count\n   at src/stock.rs:42\n1: shop::main\n   at src/main.rs:7");
-    tell("exception", "unhandled, fatal, with a stack as text", client.capture_exception(GRACE, &fatal, &[]));
+    tell("exception", "unhandled, fatal, with a stack as text", client.capture(Event::exception(GRACE, &fatal)));
 
     let nobody = Exception::new("io::Error", "connection reset by peer").handled(true);
-    tell("exception", "of nobody: personless", client.capture_exception("", &nobody, &[]));
+    tell("exception", "of nobody: personless", client.capture(Event::exception("", &nobody)));
     told
 }
 

@@ -1,7 +1,7 @@
 //! From a caller's event to a committed frame: the gates, the hooks, a lane.
 //!
-//! In: an event, on the caller's thread. Out: its uuid, or why it was refused, counted. Without gates and hooks this is the
-//! path that neither allocates nor waits; everything rare is cold and elsewhere.
+//! In: an event, on the caller's thread. Out: its uuid, or why it was refused, counted. Without gates, hooks and scopes this
+//! is the path that neither allocates nor waits; everything rare is cold and elsewhere.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -12,6 +12,7 @@ use crate::draft::Draft;
 use crate::hooks::HookVerdict;
 use crate::inner::Inner;
 use crate::inside::Inside;
+use crate::scope;
 use crate::shared::{GATE_CLOSED, GATE_OFF, GATES_OPEN};
 
 /// How deep the hooks of one client run inside each other: an event that a hook captures passes them too; what is captured
@@ -21,7 +22,7 @@ const HOOKS_NESTED_MAX: usize = 2;
 impl Inner {
     #[inline(never)]
     pub(crate) fn capture(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
-        if self.shared.gates() != GATES_OPEN {
+        if self.shared.gates() != GATES_OPEN || scope::is_entered() {
             return self.capture_gated(event);
         }
         self.commit(event)
@@ -38,7 +39,7 @@ impl Inner {
             };
         }
         self.refused_by_gate()?;
-        match self.pass_hooks(event, |event| self.commit(event).map_err(Refusal::Counted)) {
+        match self.prepare(event, |event| self.commit(event).map_err(Refusal::Counted)) {
             Ok(uuid) => Ok(uuid),
             Err(Refusal::Counted(reason)) => Err(reason),
             Err(Refusal::New(reason)) => Err(self.shared.refuse(reason)),
@@ -83,8 +84,18 @@ impl Inner {
         }
     }
 
+    /// Gives `event` what its scope says, has the hooks look at it, takes out what is denied, and commits what is left.
+    pub(crate) fn prepare<E: From<CaptureError>>(
+        &self,
+        event: &Event<'_>,
+        commit: impl FnOnce(&Event<'_>) -> Result<Uuid, E>,
+    ) -> Result<Uuid, E> {
+        let redactor = &self.shared.errors.redactor;
+        scope::apply(event, |event| self.pass_hooks(event, |event| redactor.apply(event, commit)))
+    }
+
     /// Has the hooks look at `event`, then commits what they made of it.
-    pub(crate) fn pass_hooks<E: From<CaptureError>>(
+    fn pass_hooks<E: From<CaptureError>>(
         &self,
         event: &Event<'_>,
         commit: impl FnOnce(&Event<'_>) -> Result<Uuid, E>,

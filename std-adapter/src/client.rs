@@ -7,7 +7,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-use quillet_core::{CaptureError, Event, Exception, Property, Stats, Uuid};
+use quillet_core::{CaptureError, Event, Property, Stats, Uuid};
 
 use crate::config::{ApiKey, ClientBuilder, Config};
 use crate::error::{BuildError, FlushError, ImmediateError};
@@ -37,6 +37,12 @@ pub struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Captured {
     result: Result<Uuid, CaptureError>,
+}
+
+impl From<Result<Uuid, CaptureError>> for Captured {
+    fn from(result: Result<Uuid, CaptureError>) -> Self {
+        Self { result }
+    }
 }
 
 impl Captured {
@@ -138,21 +144,6 @@ impl Client {
         self.capture(Event::group_identify(group_type, group_key).set(properties))
     }
 
-    /// Captures an error: an [`Event::exception`]. An empty `distinct_id` makes it personless. One of level `fatal` has the
-    /// crash file written, if there is one, which is a system call.
-    pub fn capture_exception(
-        &self,
-        distinct_id: &str,
-        exception: &Exception<'_>,
-        properties: &[Property<'_>],
-    ) -> Captured {
-        let captured = self.capture(Event::exception(distinct_id, exception).properties(properties));
-        if exception.is_fatal() && captured.is_accepted() {
-            self.write_crash_file();
-        }
-        captured
-    }
-
     /// Sends one event now, past the queue, and says what came of it. Blocks, for at most `timeout`; retries meanwhile as
     /// the queue does. Allocates, and makes system calls.
     ///
@@ -232,6 +223,16 @@ impl Client {
         }
     }
 
+    /// The user does not want this: refuses every further event, and erases what is not delivered yet, the steps before
+    /// errors too. For good; another client may be built should they change their mind. Waits as [`discard`](Self::discard).
+    pub fn opt_out(&self) {
+        if let Some(inner) = self.current() {
+            inner.shared.set_gate(GATE_OFF, true);
+            inner.discard();
+            inner.shared.errors.erase();
+        }
+    }
+
     /// Switches capturing off or on again. Off, every event is refused, and what was queued before is still delivered.
     pub fn set_enabled(&self, enabled: bool) {
         if let Some(inner) = self.current() {
@@ -270,7 +271,7 @@ impl Client {
     }
 
     /// The client behind this handle in this process: in a forked child another than in its parent.
-    fn current(&self) -> Option<&Inner> {
+    pub(crate) fn current(&self) -> Option<&Inner> {
         self.inner.as_deref()?.current()
     }
 }

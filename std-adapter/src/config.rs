@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::crash::CrashOptions;
 use crate::draft::Draft;
 use crate::error::BuildError;
+use crate::exception::ErrorOptions;
 use crate::hooks::{Delivery, HookVerdict, Hooks, OwnedValue, RequestReport};
 use crate::host::{Endpoint, check_key};
 use crate::spool::SpoolOptions;
@@ -117,6 +118,7 @@ pub struct ClientBuilder {
     thread: bool,
     pub(crate) crash: CrashOptions,
     pub(crate) spool: SpoolOptions,
+    pub(crate) errors: ErrorOptions,
 }
 
 impl ClientBuilder {
@@ -151,6 +153,7 @@ impl ClientBuilder {
             thread: true,
             crash: CrashOptions::default(),
             spool: SpoolOptions::default(),
+            errors: ErrorOptions::default(),
         }
     }
 
@@ -502,6 +505,7 @@ impl ClientBuilder {
             crash: self.crash,
             url: Endpoint::parse(&self.host).map_err(BuildError::Host)?.batch_url(),
             spool: self.spool,
+            errors: self.errors,
         })
     }
 
@@ -579,6 +583,8 @@ pub(crate) struct Config {
     pub(crate) url: String,
     /// Whether and how the queue outlives the process.
     pub(crate) spool: SpoolOptions,
+    /// How errors are reported, and what no event may say.
+    pub(crate) errors: ErrorOptions,
 }
 
 impl fmt::Debug for ApiKey {

@@ -27,7 +27,7 @@ impl Inner {
         memory.resize(bytes, 0u8);
         let (producer, consumer) = Ring::format(&mut memory).map_err(|_| ImmediateError::OutOfMemory)?.split();
         let mut lane = Lane::new(producer, Stamper::new(lane_seed), 1, EVENT_BYTES_MAX);
-        let uuid = self.pass_hooks(event, |event| self.capture_into(&mut lane, event)).map_err(refuse)?;
+        let uuid = self.prepare(event, |event| self.capture_into(&mut lane, event)).map_err(refuse)?;
         {
             let mut control = self.shared.control();
             control.immediate += 1;
@@ -52,7 +52,7 @@ impl Inner {
     fn capture_into(&self, lane: &mut Lane<'_>, event: &Event<'_>) -> Result<Uuid, CaptureError> {
         let common = {
             let properties = self.super_properties.lock().unwrap_or_else(PoisonError::into_inner);
-            render(&self.defaults, &properties).map_err(|_| CaptureError::InvalidValue)?
+            render(&self.defaults, &properties, &self.shared.errors.redactor).map_err(|_| CaptureError::InvalidValue)?
         };
         let now = self.shared.wall_clock.now();
         guarded(|| lane.capture(event, &common.as_common(), now))

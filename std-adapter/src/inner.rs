@@ -18,6 +18,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::crash::{self, Crash, Leftovers as CrashFiles};
 use crate::error::{BuildError, FlushError};
+use crate::exception::Errors;
 use crate::fork::WipedByte;
 use crate::hooks::OwnedValue;
 use crate::host::KeyProblem;
@@ -25,7 +26,8 @@ use crate::inside::{ClientId, Inside};
 use crate::lanes::{Lanes, OwnedCommon, RINGS};
 use crate::log::{Log, Topic};
 use crate::observers::Observers;
-use crate::shared::{GATE_CLOSED, GATE_HOOKS, GATE_OFF, GATES_OPEN, Shared};
+use crate::redactor::Redactor;
+use crate::shared::{GATE_CLOSED, GATE_HOOKS, GATE_OFF, GATE_REDACTS, GATES_OPEN, Shared};
 use crate::spool::{Durability, Recovery, Sending, Spool};
 use crate::sys::{self, WallClock};
 use crate::transport::Sender;
@@ -70,7 +72,7 @@ impl Inner {
         if config.disable_geoip {
             defaults.push((key::GEOIP_DISABLE, true));
         }
-        let common = render(&defaults, &config.super_properties)
+        let common = render(&defaults, &config.super_properties, &config.errors.redactor)
             .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
         let log = Log::new(config.enable_logging);
         let (spool, recovery, ends) = queue(&config, api_key, &log)?;
@@ -85,13 +87,18 @@ impl Inner {
 
         let owner = crash::owner(&config.url, api_key);
         let mapping = spool.as_ref().and_then(Spool::mapping).cloned();
-        let crash = match render(&defaults, &config.super_properties) {
+        let crash = match render(&defaults, &config.super_properties, &config.errors.redactor) {
             Ok(common) => Crash::new(&config.crash, owner, mapping, &common, &lanes, &log),
             Err(key) => return Err(BuildError::SuperProperty { key, problem: CaptureError::ReservedKey }),
         };
 
         let (policy, client) = (config.policy, ClientId::new());
-        let gates = if config.hooks.before_send.is_empty() { GATES_OPEN } else { GATES_OPEN | GATE_HOOKS };
+        let mut gates = GATES_OPEN;
+        for (gate, is_set) in
+            [(GATE_HOOKS, !config.hooks.before_send.is_empty()), (GATE_REDACTS, config.errors.redactor.is_needed())]
+        {
+            gates |= if is_set { gate } else { 0 };
+        }
         let flusher_envelope = envelope.clone();
         let kept = Policy { exhausted: KEEP, ..policy };
         let is_mapped = spool.as_ref().is_some_and(|spool| spool.mapping().is_some());
@@ -122,6 +129,7 @@ impl Inner {
             flush_interval: policy.flush_interval,
             crash,
             spool,
+            errors: Errors::new(&config.errors).ok_or(BuildError::OutOfMemory)?,
         });
         let observers = Arc::new(Observers { client, hooks: Arc::clone(&config.hooks), log });
         let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers), recovery);
@@ -203,7 +211,7 @@ impl Inner {
         let mut properties = self.super_properties.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = properties.clone();
         change(&mut changed);
-        match render(&self.defaults, &changed) {
+        match render(&self.defaults, &changed, &self.shared.errors.redactor) {
             Ok(common) => {
                 *properties = changed;
                 if let Some(spool) = &self.shared.spool {
@@ -377,17 +385,18 @@ fn queue(config: &Config, api_key: &str, log: &Log) -> Result<Queue, BuildError>
     }
 }
 
-/// Renders the client's own defaults and the caller's super properties; the caller's win. `Err` names the key that cannot
-/// be one.
+/// Renders the client's own defaults and the caller's super properties, less what is denied; the caller's win. `Err` names
+/// the key that cannot be one.
 pub(crate) fn render(
     defaults: &[(&'static str, bool)],
     properties: &[(String, OwnedValue)],
+    redactor: &Redactor,
 ) -> Result<OwnedCommon, String> {
     let is_overridden = |default: &str| properties.iter().any(|(key, _)| key == default);
     let kept = defaults.iter().filter(|(key, _)| !is_overridden(key));
     let mut all: Vec<Property<'_>> = kept.map(|(key, value)| Property::new(key, *value)).collect();
     all.extend(properties.iter().map(|(key, value)| Property::new(key, value.as_value())));
-    OwnedCommon::render(&all).map_err(|_| {
+    redactor.list(&all, OwnedCommon::render).map_err(|_| {
         let alone = properties
             .iter()
             .find(|(key, value)| OwnedCommon::render(&[Property::new(key, value.as_value())]).is_err());

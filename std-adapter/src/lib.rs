@@ -28,11 +28,17 @@
 //! [`Client::install_panic_hook`] and [`Client::install_signal_handlers`] have the end itself reported. Without a spool,
 //! [`ClientBuilder::crash_dir`] has them write what is queued into a file, which the next start delivers.
 //!
+//! # Errors
+//!
+//! [`Client::capture_error`] sends an error with its causes and the caller's stack; an [`ErrorReport`] says more about it.
+//! [`Client::install_panic_hook`] reports panics. Both are of the person of the [`Scope`] that the thread is in.
+//!
 //! # Memory
 //!
 //! In address space, before the first event: 9 × (`queue_bytes` + 383, rounded up to pages) + one page, about 9 MiB with the
-//! defaults. Of that a program touches the lanes its threads enter, usually one. Sending adds the HTTP client's buffers,
-//! and with gzip one compressed body.
+//! defaults; 2 × `exception_steps_bytes`, 16 KiB with the defaults; 2 KiB for what is remembered of errors. Of that a program
+//! touches the lanes its threads enter, usually one. Sending adds the HTTP client's buffers, and with gzip one compressed
+//! body.
 //!
 //! With a spool all of it is a file's, there from the beginning, with 31 pages more. Delivering what another process left
 //! takes as much as one of its lanes, for as long as that lasts.
@@ -40,7 +46,9 @@
 //! # Features
 //!
 //! `rustls` (default), `rustls-no-provider`, `platform-verifier`, `native-tls`: how https is spoken; without any, an https
-//! host is an error when the client is built. `gzip`: compressed bodies. `serde`: `Serialize` types as values.
+//! host is an error when the client is built. `gzip`: compressed bodies. `serde`: `Serialize` types as values. `anyhow`,
+//! `eyre`: their reports as exceptions. `tracing`: a layer that makes exceptions and steps of events. `test-util`: typed
+//! assertions on a [`MemoryTransport`](transport::memory::MemoryTransport).
 //!
 //! The README is part of these docs' tests. Why it is built this way: [`design`].
 
@@ -52,6 +60,7 @@ mod config;
 mod crash;
 mod draft;
 mod error;
+mod exception;
 mod fork;
 mod hooks;
 mod host;
@@ -61,9 +70,13 @@ mod inside;
 mod lanes;
 mod log;
 mod observers;
+mod redactor;
+mod scope;
 mod shared;
 mod spool;
 mod sys;
+#[cfg(feature = "tracing")]
+mod tracing;
 pub mod transport;
 mod worker;
 
@@ -72,10 +85,14 @@ pub use clock::SystemClock;
 pub use config::{ApiKey, ClientBuilder};
 pub use draft::{DRAFT_ADDITIONS_MAX, Draft};
 pub use error::{BuildError, FlushError, ImmediateError};
+pub use exception::ErrorReport;
 pub use hooks::{Delivery, HookVerdict, OwnedJson, OwnedValue, RequestReport};
 pub use host::{HostProblem, KeyProblem};
 pub use quillet_core::*;
+pub use scope::{SCOPE_PROPERTIES_MAX, Scope, ScopeGuard};
 pub use spool::Durability;
+#[cfg(feature = "tracing")]
+pub use tracing::TracingLayer;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

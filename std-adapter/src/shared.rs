@@ -9,6 +9,7 @@ use quillet_core::{CaptureError, Stats};
 
 use crate::clock::SystemClock;
 use crate::crash::Crash;
+use crate::exception::Errors;
 use crate::fork::WipedByte;
 use crate::inside::ClientId;
 use crate::lanes::Lanes;
@@ -26,6 +27,8 @@ pub(crate) const GATE_CLOSED: u8 = 1;
 pub(crate) const GATE_OFF: u8 = 2;
 /// There are `before_send` hooks.
 pub(crate) const GATE_HOOKS: u8 = 4;
+/// There is something that no event may say.
+pub(crate) const GATE_REDACTS: u8 = 8;
 
 /// What the capturing threads, the flush thread and the waiting callers share.
 pub(crate) struct Shared {
@@ -51,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) flush_interval: Duration,
     pub(crate) crash: Crash,
     pub(crate) spool: Option<Spool>,
+    pub(crate) errors: Errors,
 }
 
 impl Shared {

@@ -446,6 +446,8 @@ fn is_reserved(event: &Event<'_>, name: &str) -> bool {
         }
         key::GEOIP_DISABLE => rare.disable_geoip.is_some(),
         key::GROUP_TYPE | key::GROUP_KEY | key::GROUP_SET => matches!(rare.shape, Shape::Group { .. }),
+        // Its own steps stand in for those that the exception was given.
+        key::EXCEPTION_STEPS => false,
         _ => {
             matches!(rare.shape, Shape::Exception(_)) && (name.starts_with(key::EXCEPTION) || name == key::DEBUG_IMAGES)
         }
@@ -544,13 +546,16 @@ fn write_rare<O: Out>(event: &Event<'_>, out: &mut O) -> Result<(), CaptureError
             write_key(out, key::DISTINCT_ID);
             out.string(event.distinct_id);
         }
-        Shape::Exception(exception) => write_exception(out, exception),
+        Shape::Exception(exception) => {
+            let own_steps = event.properties.iter().any(|property| property.key() == key::EXCEPTION_STEPS);
+            write_exception(out, exception, !own_steps);
+        }
         _ => {}
     }
     Ok(())
 }
 
-pub(super) fn write_key<O: Out>(out: &mut O, name: &str) {
+pub(crate) fn write_key<O: Out>(out: &mut O, name: &str) {
     out.bytes(b",");
     out.string(name);
     out.bytes(b":");

@@ -9,10 +9,11 @@
 use super::event::write_key;
 use super::key;
 use super::writer::Out;
-use crate::exception::{Exception, Image, Place};
+use crate::exception::{Cause, Exception, Frame, Image, Mechanism, Place};
 
-/// Bytes of an address frame and of an image without its texts, at most.
-const FRAME_BYTES: usize = 144;
+/// Bytes of a frame, of a cause and of an image without their texts, at most.
+const FRAME_BYTES: usize = 192;
+const CAUSE_BYTES: usize = 144;
 const IMAGE_BYTES: usize = 256;
 
 /// What PostHog calls the machine that addresses belong to.
@@ -49,13 +50,21 @@ pub(super) fn room_for_exception(exception: &Exception<'_>) -> usize {
     );
     let texts = texts.fold(512usize, |sum, text| sum.saturating_add(text.len()));
     let frames = exception.kept_addresses().len().saturating_mul(FRAME_BYTES);
+    let frames = exception.kept_frames().iter().fold(frames, |sum, frame| {
+        sum.saturating_add(FRAME_BYTES).saturating_add(frame.function.len()).saturating_add(frame.file.len())
+    });
+    let causes = exception.kept_causes().iter().fold(0usize, |sum, cause| {
+        sum.saturating_add(CAUSE_BYTES).saturating_add(cause.type_name.len()).saturating_add(cause.message.len())
+    });
     let images = used_images(exception).fold(0usize, |sum, image| {
         sum.saturating_add(IMAGE_BYTES).saturating_add(image.file.len()).saturating_add(2 * image.build_id.len())
     });
-    texts.saturating_add(frames).saturating_add(images)
+    let steps = exception.steps.len();
+    [frames, causes, images, steps].into_iter().fold(texts, usize::saturating_add)
 }
 
-pub(super) fn write_exception<O: Out>(out: &mut O, exception: &Exception<'_>) {
+/// Writes everything about the exception; its steps only `with_steps`, because an event may bring its own.
+pub(super) fn write_exception<O: Out>(out: &mut O, exception: &Exception<'_>, with_steps: bool) {
     if let Some(level) = exception.level {
         write_key(out, key::EXCEPTION_LEVEL);
         out.string(level.as_str());
@@ -66,7 +75,7 @@ pub(super) fn write_exception<O: Out>(out: &mut O, exception: &Exception<'_>) {
     }
     write_key(out, key::EXCEPTION_LIST);
     out.bytes(b"[{\"type\":");
-    out.string(if exception.type_name.is_empty() { "Error" } else { exception.type_name });
+    write_type(out, exception.type_name);
     out.bytes(b",\"value\":");
     out.string(exception.message);
     if let Some(id) = exception.thread_id {
@@ -79,15 +88,50 @@ pub(super) fn write_exception<O: Out>(out: &mut O, exception: &Exception<'_>) {
     if let Some(handled) = exception.handled {
         out.bytes(if handled { b",\"handled\":true" } else { b",\"handled\":false" });
     }
+    if let Some(synthetic) = exception.synthetic {
+        out.bytes(if synthetic { b",\"synthetic\":true" } else { b",\"synthetic\":false" });
+    }
     out.bytes(b",\"exception_id\":0}");
     write_stack(out, exception);
-    out.bytes(b"}]");
+    out.bytes(b"}");
+    write_causes(out, exception.kept_causes());
+    out.bytes(b"]");
     write_images(out, exception);
     write_texts(out, exception);
+    if with_steps && !exception.steps.is_empty() {
+        write_key(out, key::EXCEPTION_STEPS);
+        let mut before: &[u8] = b"[";
+        for step in exception.steps.iter() {
+            out.bytes(before);
+            out.bytes(step);
+            before = b",";
+        }
+        out.bytes(b"]");
+    }
+}
+
+/// Each cause behind a comma: its parent is the entry before it.
+fn write_causes<O: Out>(out: &mut O, causes: &[Cause<'_>]) {
+    for (parent, cause) in (0u64..).zip(causes) {
+        out.bytes(b",{\"type\":");
+        write_type(out, cause.type_name);
+        out.bytes(b",\"value\":");
+        out.string(cause.message);
+        out.bytes(b",\"mechanism\":{\"type\":\"chained\",\"source\":\"cause\",\"exception_id\":");
+        out.uint(parent + 1);
+        out.bytes(b",\"parent_id\":");
+        out.uint(parent);
+        out.bytes(b"}}");
+    }
+}
+
+/// The server makes an issue of nothing without a type.
+fn write_type<O: Out>(out: &mut O, type_name: &str) {
+    out.string(if type_name.is_empty() { "Error" } else { type_name });
 }
 
 fn write_texts<O: Out>(out: &mut O, exception: &Exception<'_>) {
-    if let Some(Place { file, line, column }) = exception.place {
+    if let (Some(Place { file, line, column }), Mechanism::Panic) = (exception.place, exception.mechanism) {
         write_key(out, key::EXCEPTION_PANIC_FILE);
         out.string(file);
         write_key(out, key::EXCEPTION_PANIC_LINE);
@@ -98,6 +142,10 @@ fn write_texts<O: Out>(out: &mut O, exception: &Exception<'_>) {
     if let Some(name) = exception.thread_name {
         write_key(out, key::EXCEPTION_THREAD_NAME);
         out.string(name);
+    }
+    if exception.suppressed > 0 {
+        write_key(out, key::EXCEPTION_SUPPRESSED);
+        out.uint(exception.suppressed);
     }
     if let Some(fingerprint) = exception.fingerprint {
         write_key(out, key::EXCEPTION_FINGERPRINT);
@@ -110,34 +158,54 @@ fn write_texts<O: Out>(out: &mut O, exception: &Exception<'_>) {
 }
 
 fn write_stack<O: Out>(out: &mut O, exception: &Exception<'_>) {
-    let addresses = exception.kept_addresses();
-    if addresses.is_empty() && exception.place.is_none() {
+    const OPEN: &[u8] = b",\"stacktrace\":{\"type\":\"raw\",\"frames\":[";
+    let (frames, addresses) = (exception.kept_frames(), exception.kept_addresses());
+    if frames.is_empty() && addresses.is_empty() && exception.place.is_none() {
         return;
     }
-    let mut before: &[u8] = b",\"stacktrace\":{\"type\":\"raw\",\"frames\":[";
+    let mut before = OPEN;
+    for frame in frames.iter().rev() {
+        out.bytes(before);
+        write_known_frame(out, frame);
+        before = b",";
+    }
     for address in addresses.iter().rev() {
         out.bytes(before);
-        write_frame(out, *address, exception.images);
+        write_address_frame(out, *address, exception.images);
         before = b",";
     }
     // Neither address nor function: the server groups by file and line as long as no frame is resolved, and leaves this
     // one out once the addresses are.
-    if let Some(Place { file, line, column }) = exception.place {
+    if let Some(Place { file, line, column }) = exception.place.filter(|_| frames.is_empty()) {
         out.bytes(before);
-        out.bytes(b"{\"platform\":\"native\",\"lang\":\"rust\",\"filename\":");
-        out.string(file);
-        for (name, number) in [(&b",\"lineno\":"[..], line), (b",\"colno\":", column)] {
-            if number > 0 {
-                out.bytes(name);
-                out.uint(u64::from(number));
-            }
-        }
+        out.bytes(b"{\"platform\":\"native\",\"lang\":\"rust\"");
+        write_file(out, file, line, column);
         out.bytes(b",\"in_app\":true}");
     }
     out.bytes(b"]}");
 }
 
-fn write_frame<O: Out>(out: &mut O, address: u64, images: &[Image<'_>]) {
+fn write_known_frame<O: Out>(out: &mut O, frame: &Frame<'_>) {
+    out.bytes(b"{\"platform\":\"native\",\"lang\":\"rust\",\"client_resolved\":true,\"function\":");
+    out.string(frame.function);
+    if !frame.file.is_empty() {
+        write_file(out, frame.file, frame.line, frame.column);
+    }
+    out.bytes(if frame.in_app { b",\"in_app\":true}" } else { b",\"in_app\":false}" });
+}
+
+fn write_file<O: Out>(out: &mut O, file: &str, line: u32, column: u32) {
+    out.bytes(b",\"filename\":");
+    out.string(file);
+    for (name, number) in [(&b",\"lineno\":"[..], line), (b",\"colno\":", column)] {
+        if number > 0 {
+            out.bytes(name);
+            out.uint(u64::from(number));
+        }
+    }
+}
+
+fn write_address_frame<O: Out>(out: &mut O, address: u64, images: &[Image<'_>]) {
     out.bytes(b"{\"platform\":\"native\",\"lang\":\"rust\",\"instruction_addr\":");
     write_hex(out, address);
     let image = image_of(address, images);
@@ -225,7 +293,7 @@ fn write_hex<O: Out>(out: &mut O, number: u64) {
     out.bytes(b"\"");
 }
 
-fn hex_digit(nibble: u8) -> u8 {
+pub(crate) fn hex_digit(nibble: u8) -> u8 {
     let nibble = nibble & 0x0f;
     if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
 }
@@ -245,10 +313,10 @@ mod tests {
     fn written(exception: &Exception<'_>) -> Value {
         let mut memory = [0; 32 * 1024];
         let mut out = Writer::new(&mut memory);
-        write_exception(&mut out, exception);
+        write_exception(&mut out, exception, true);
         let len = out.finish().unwrap();
         let mut counter = Counter::default();
-        write_exception(&mut counter, exception);
+        write_exception(&mut counter, exception, true);
         assert_eq!(counter.len(), len);
         assert!(len <= room_for_exception(exception), "{len} > {}", room_for_exception(exception));
         let text = std::str::from_utf8(&memory[1..len]).unwrap();
@@ -304,6 +372,35 @@ mod tests {
             assert_eq!(frames[0]["instruction_addr"], last.as_str());
             assert_eq!(value[key::DEBUG_IMAGES].as_array().unwrap().len(), 1);
         }
+    }
+
+    #[test]
+    fn causes_refer_to_the_entry_before_them() {
+        let causes: Vec<_> = (0..60).map(|_| Cause::new("io::Error", "reset")).collect();
+        let list = &written(&Exception::new("E", "").synthetic(true).causes(&causes))[key::EXCEPTION_LIST];
+        assert_eq!(list.as_array().unwrap().len(), 50);
+        assert_eq!(list[0]["mechanism"]["synthetic"], true);
+        for id in 1..50 {
+            let mechanism = serde_json::json!({
+                "type": "chained", "source": "cause", "exception_id": id, "parent_id": id - 1
+            });
+            assert_eq!(list[id], serde_json::json!({"type": "io::Error", "value": "reset", "mechanism": mechanism}));
+        }
+        let nameless = [Cause::new("", "x")];
+        assert_eq!(written(&Exception::new("E", "").causes(&nameless))[key::EXCEPTION_LIST][1]["type"], "Error");
+    }
+
+    #[test]
+    fn known_frames_stand_in_for_addresses_and_place() {
+        let frames = [Frame::new("shop::charge").location("src/a.rs", 7, 0), Frame::new("std::rt").in_app(false)];
+        let value = written(&Exception::new("E", "").frames(&frames).stack(&[1], &[]).location("b.rs", 1, 2));
+        let expected = serde_json::json!([
+            {"platform": "native", "lang": "rust", "client_resolved": true, "function": "std::rt", "in_app": false},
+            {"platform": "native", "lang": "rust", "client_resolved": true, "function": "shop::charge",
+                "filename": "src/a.rs", "lineno": 7, "in_app": true},
+        ]);
+        assert_eq!(value[key::EXCEPTION_LIST][0]["stacktrace"]["frames"], expected);
+        assert!(value.get(key::EXCEPTION_PANIC_FILE).is_none(), "only panics have those");
     }
 
     #[test]

@@ -76,6 +76,16 @@ pub mod key {
     pub const EXCEPTION_PANIC_COLUMN: &str = "$exception_panic_column";
     /// Name of the thread it happened on. PostHog has no field for it and shows it as any other property.
     pub const EXCEPTION_THREAD_NAME: &str = "$exception_thread_name";
+    /// What happened before it, oldest first.
+    pub const EXCEPTION_STEPS: &str = "$exception_steps";
+    /// What a step says.
+    pub const STEP_MESSAGE: &str = "$message";
+    /// When a step was taken.
+    pub const STEP_TIMESTAMP: &str = "$timestamp";
+    /// How many like it were held back before it. PostHog has no field for it and shows it as any other property.
+    pub const EXCEPTION_SUPPRESSED: &str = "$exception_suppressed_count";
+    /// The visit that an event belongs to.
+    pub const SESSION_ID: &str = "$session_id";
     /// Images that stack frames refer to.
     pub const DEBUG_IMAGES: &str = "$debug_images";
 }

@@ -19,7 +19,7 @@ mod render;
 mod signal;
 #[cfg(unix)]
 mod slots;
-mod stack;
+pub(crate) mod stack;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::{panic, thread};
 
 use quillet_core::limits::FRAMES_MAX;
-use quillet_core::{CaptureError, Clock, Event, Exception, Level, Mechanism};
+use quillet_core::{CaptureError, Clock, Event, Exception, Level, Mechanism, Property};
 
 use super::stack;
 use crate::inside::Inside;
+use crate::scope::{self, SCOPE_PROPERTIES_MAX};
 use crate::shared::{GATE_CLOSED, GATE_OFF, Shared};
 
 /// Panics that a client reports in a minute.
@@ -143,13 +144,24 @@ fn capture(shared: &Shared, info: &PanicHookInfo<'_>, message: &str) -> Result<(
         exception = exception.location(place.file(), place.line(), place.column());
     }
     let now = shared.wall_clock.now();
-    let person = shared.crash.person.as_str();
-    match shared.lanes.capture_crash(&Event::exception(person, &exception), now) {
+    let scope = scope::current();
+    let person = scope.as_deref().map(|scope| scope.distinct_id.as_str()).filter(|person| !person.is_empty());
+    let person = person.unwrap_or(&shared.crash.person);
+    let mut properties = heapless::Vec::<Property<'_>, SCOPE_PROPERTIES_MAX>::new();
+    for property in scope.iter().flat_map(|scope| scope.properties()) {
+        let _ = properties.push(property);
+    }
+    let commit = |person: &str| {
+        shared.errors.with_steps(|steps| {
+            let exception = exception.steps(steps);
+            let event = Event::exception(person, &exception).properties(&properties);
+            shared.errors.redactor.apply(&event, |event| shared.lanes.capture_crash(event, now).map(drop))
+        })
+    };
+    match commit(person) {
         // A person that the server would not take must not cost the report.
-        Err(CaptureError::EmptyDistinctId | CaptureError::DistinctIdTooLong) => {
-            shared.lanes.capture_crash(&Event::exception("", &exception), now).map(drop)
-        }
-        captured => captured.map(drop),
+        Err(CaptureError::EmptyDistinctId | CaptureError::DistinctIdTooLong) => commit(""),
+        captured => captured,
     }
 }
 

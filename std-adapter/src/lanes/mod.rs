@@ -7,7 +7,7 @@
 //! bounded by [`LANES`] times the limit of one; a single thread may use all of `max_queue_size`, and only threads that
 //! keep meeting each other can go beyond it.
 
-mod cell;
+pub(crate) mod cell;
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -2,12 +2,18 @@
 //!
 //! Input: batches, and a script of outcomes. Output: the recorded requests. For tests, of this crate and of yours.
 
+#[cfg(feature = "test-util")]
+mod sent;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use quillet_core::{Batch, Outcome, Transport, Uuid};
+
+#[cfg(feature = "test-util")]
+pub use self::sent::SentEvent;
 
 /// Records every request in memory instead of sending it. Clones share one record and one script.
 ///

@@ -4,7 +4,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use std::time::Duration;
 
-use quillet::{Client, Exception, Level, event};
+use quillet::{Client, ErrorReport, Level, Scope, event, props};
 
 use crate::{Request, SOMEBODY, signals};
 
@@ -39,6 +39,14 @@ pub(crate) fn end(request: &Request, client: &Client) {
             println!("child_signal.{ended}");
             std::process::exit(7);
         }
+        "scoped" => {
+            client.add_exception_step("before", props! { "n": 1, "password": "hunter2" });
+            let scope = Scope::new().distinct_id("ada").property("route", "/checkout").property("password", "hunter2");
+            let _inside = scope.enter();
+            client.add_exception_step("card entered", &[]);
+            Scope::new().distinct_id("bob").run(|| client.add_exception_step("of the same scope", &[]));
+            caught(1);
+        }
         "full_queue" => {
             while client.capture(event!("filler", SOMEBODY)).is_accepted() {}
             caught(1);
@@ -46,8 +54,9 @@ pub(crate) fn end(request: &Request, client: &Client) {
         "exit" => std::process::exit(7),
         "abort" => std::process::abort(),
         "fatal" => {
-            let error = Exception::new("Fatal", "cannot go on").level(Level::Fatal);
-            assert!(client.capture_exception(SOMEBODY, &error, &[]).is_accepted());
+            let report =
+                ErrorReport::new(&std::fmt::Error).distinct_id(SOMEBODY).type_name("Fatal").level(Level::Fatal);
+            assert!(client.capture_exception(&report).is_accepted());
             std::process::exit(7);
         }
         "write" => {

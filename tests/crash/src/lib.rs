@@ -126,6 +126,9 @@ fn builder(request: &Request) -> ClientBuilder {
     if request.has("person") {
         builder = builder.crash_distinct_id("somebody");
     }
+    if request.has("deny") {
+        builder = builder.deny_keys(["password"]);
+    }
     if request.has("bad_person") {
         builder = builder.crash_distinct_id("x".repeat(300));
     }

@@ -70,6 +70,22 @@ fn a_panic_is_of_the_person_set_for_it() {
 }
 
 #[test]
+fn a_panic_takes_the_person_and_properties_of_its_scope_and_the_steps_before_it() {
+    for thread in ["main", "std", "c"] {
+        let sink = Sink::start();
+        let ended = crash(&sink, &["scoped", thread, "hook", "person", "deny", "own_hook"]);
+        assert_eq!(ended.number("allocations"), 0, "on {thread}");
+        let [event] = &exceptions(&sink)[..] else { panic!("not one exception") };
+        assert_eq!((event.distinct_id(), event.property("route")), ("ada", &"/checkout".into()));
+        let steps = event.property("$exception_steps").as_array().unwrap();
+        let messages: Vec<_> = steps.iter().map(|step| step["$message"].as_str().unwrap()).collect();
+        assert_eq!(messages, ["before", "card entered", "of the same scope"]);
+        assert!(!event.text.contains("hunter2"), "{}", event.text);
+        sink.assert_clean();
+    }
+}
+
+#[test]
 fn every_kind_of_message_is_taken_and_long_ones_are_cut() {
     for (end, expected) in [
         ("panic_static", "broke".to_owned()),

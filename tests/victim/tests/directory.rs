@@ -162,7 +162,7 @@ fn its_rights_are_taken_while_it_captures() {
     let victim = scene.start().spawn();
     victim.wait_for_accepted(10);
     for path in scene.folder.files() {
-        fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
     }
     delivers(scene, victim);
 }
