@@ -176,11 +176,11 @@ fn a_shutdown_in_a_pause_does_not_wait_for_its_deadline() {
 fn a_shutdown_delivers_what_is_queued_and_waits_for_a_retry() {
     let sink = Sink::start();
     sink.script([Answer::status(503), Answer::NoAnswer]);
-    let client = quick(sink.host()).request_timeout(Duration::from_millis(200)).build().unwrap();
-    let uuids = texts(&capture(&client, "in time", 1000));
+    let client = quick(sink.host()).request_timeout(Duration::from_secs(1)).build().unwrap();
+    let uuids = texts(&capture(&client, "in time", 100));
     let report = client.shutdown();
     assert!(report.is_complete, "{report:?}");
-    assert_eq!(fates(&check(&client, &sink)), (1000, 0, 0, 0));
+    assert_eq!(fates(&check(&client, &sink)), (100, 0, 0, 0));
     assert_eq!(stored(&sink), uuids);
     assert_eq!(report.stats, client.stats());
 }

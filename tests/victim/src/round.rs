@@ -128,7 +128,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}: {:?}, {} starts, {} at once, {} clients, {} threads, {} events/s, lanes of {} KiB, pad {}, life {:?}, {}, {}",
+            "seed {}: {:?}, {} starts, {} at once, {} clients, {} threads, {} events/s, lanes of {} KiB, pad {}, life {:?}, \
+             {}, {}",
             self.seed,
             self.server,
             self.starts,

@@ -15,8 +15,9 @@
 //! | `TORTURE_MAX` | stop capturing after this many events, and stay alive |
 //! | `TORTURE_CRASH`, `TORTURE_CRASH_AFTER_MS` | `none`, or how to crash oneself, that long after `R` |
 //!
-//! What it writes to standard output is in `lines.rs`, how it crashes in `ends.rs`. On standard error it says which durability
-//! was reached, and at the end its counters. With [`options`] come three variables that only the drivers of this repository use.
+//! What it writes to standard output is in `lines.rs`, how it crashes in `ends.rs`. On standard error it says which
+//! durability was reached, and at the end its counters. With [`options`] come three variables that only the drivers of
+//! this repository use.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test program may")]
