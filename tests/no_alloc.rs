@@ -9,10 +9,11 @@
 mod common;
 
 use common::{PATIENCE, capture, check, conserved, fates, quick};
+use quillet::flags::{Definitions, FlagSubject, FlagsReply, Slot};
 use quillet::transport::memory::MemoryTransport;
 use quillet::{
-    CaptureError, Captured, Client, Event, Exception, Level, Property, RawJson, Timestamp, Typed, Uuid, Value, event,
-    props,
+    CaptureError, Captured, Client, Event, Exception, FlagQuery, Level, Property, RawJson, Timestamp, Typed, Uuid,
+    Value, event, props,
 };
 use quillet_support::alloc::{CountingAllocator, Counts, Threads, allocations_in, fail_on};
 use quillet_support::{Answer, Sink};
@@ -349,6 +350,79 @@ fn waking_the_flush_thread_does_not_allocate() {
     assert!(sink.wait_for_events(6, Duration::from_secs(1)));
     client.flush(PATIENCE).unwrap();
     check(&client, &sink);
+}
+
+/// Every kind of filter that is decided without an engine for patterns, cohorts and other flags among them.
+const DEFINITIONS: &str = r#"{"flags":[
+    {"key":"three","active":true,"filters":{"groups":[
+        {"properties":[{"key":"plan","value":["team","enterprise"]}],"rollout_percentage":100},
+        {"properties":[{"key":"email","operator":"ends_with","value":"@example.org"},{"key":"n","operator":"gt","value":1}]},
+        {"properties":[{"key":"n","operator":"lte","value":"7"},{"key":"version","operator":"semver_caret","value":"1.2"},
+            {"key":"since","operator":"is_date_after","value":"-30d"},{"type":"cohort","key":"id","value":1},
+            {"type":"flag","key":"on","operator":"flag_evaluates_to","value":true,"dependency_chain":["on"]}],
+         "rollout_percentage":99.9}],
+      "multivariate":{"variants":[{"key":"a\"b","rollout_percentage":100}]},"payloads":{"a\"b":"{\"x\":1}"}}},
+    {"key":"on","active":true,"filters":{"groups":[{}]}}],
+  "cohorts":{"1":{"type":"OR","values":[{"key":"email","operator":"icontains","value":"EXAMPLE"}]}}}"#;
+
+#[test]
+fn evaluating_a_flag_locally_asks_for_no_memory() {
+    let _turn = take_turn();
+    let known = props! {
+        "plan": "pro", "email": "ada@example.com", "n": 7, "version": "1.10.0", "since": "2026-11-20T00:00:00Z", "x": [1, "y"],
+    };
+    let subject = FlagSubject::new("customer-7").person_properties(known);
+    let now = Timestamp::from_unix_ms(1_795_424_400_000);
+    let mut slots = vec![Slot::EMPTY; Definitions::slots_for(DEFINITIONS)];
+    let (counts, definitions) = allocations_in(|| Definitions::index(DEFINITIONS, &mut slots).unwrap());
+    assert_eq!(counts, Counts::default(), "building the index");
+    let (counts, flag) = allocations_in(|| definitions.evaluate("three", &subject, now).unwrap());
+    assert_eq!(counts, Counts::default(), "evaluating");
+    let (counts, payload) = allocations_in(|| (flag.value().as_variant().unwrap() == "a\"b", flag.payload().is_some()));
+    assert_eq!((counts, payload), (Counts::default(), (true, true)));
+
+    let reply = r#"{"flags":{"a":{"enabled":true,"variant":"\u0062","metadata":{"payload":"1"}}},"requestId":"r"}"#;
+    let (counts, found) = allocations_in(|| {
+        let reply = FlagsReply::parse(reply).unwrap();
+        reply.find("a").is_some_and(|flag| flag.value().as_variant().unwrap() == "b" && flag.payload().is_some())
+    });
+    assert_eq!((counts, found), (Counts::default(), true), "reading an answer");
+}
+
+/// The best of many, so that a machine with other things to do passes too. Only of optimised code anything is promised.
+#[cfg(not(debug_assertions))]
+#[test]
+fn evaluating_a_flag_with_three_conditions_takes_less_than_a_microsecond() {
+    let _turn = take_turn();
+    let known = props! { "plan": "pro", "email": "ada@example.com", "n": 7, "version": "1.10.0", "since": "2026-11-20T00:00:00Z" };
+    let subject = FlagSubject::new("customer-7").person_properties(known);
+    let now = Timestamp::from_unix_ms(1_795_424_400_000);
+    let document = DEFINITIONS.replace("-30d", "2026-01-01T00:00:00Z");
+    let mut slots = vec![Slot::EMPTY; Definitions::slots_for(&document)];
+    let definitions = Definitions::index(&document, &mut slots).unwrap();
+    let batch = |_| {
+        let started = std::time::Instant::now();
+        for _ in 0..20 {
+            std::hint::black_box(definitions.evaluate("three", std::hint::black_box(&subject), now).unwrap());
+        }
+        started.elapsed() / 20
+    };
+    let best = (0..500).map(batch).min().unwrap();
+    assert!(best <= Duration::from_micros(1), "{best:?}");
+}
+
+/// Once PostHog has been told; before that, an event is made.
+#[test]
+fn asking_a_client_again_for_a_flag_it_can_evaluate_asks_for_no_memory() {
+    let _turn = take_turn();
+    let builder = quick("http://127.0.0.1:9").flag_definitions(DEFINITIONS).transport(MemoryTransport::new());
+    let client = builder.without_thread().build().unwrap();
+    let known = props! { "plan": "team" };
+    let who = FlagQuery::new("customer-7").person_properties(known);
+    assert!(client.is_feature_enabled("on", who, false));
+    let (counts, enabled) = allocations_in(|| client.is_feature_enabled("on", who, false));
+    assert_eq!((counts, enabled), (Counts::default(), true));
+    assert_eq!(conserved(&client).accepted, 1);
 }
 
 #[test]

@@ -57,6 +57,11 @@
 //!   splits refused batches until the culprits are alone, pauses, and accounts for every event in [`Counters`].
 //! * Bad input, from a caller, a server, or the memory a ring is attached to, is an error or a counted drop.
 //!
+//! # Feature flags
+//!
+//! [`flags`] reads a server's answers and evaluates flags by their definitions, over text and memory of yours. It renders the
+//! request too; sending it is up to you.
+//!
 //! # Memory
 //!
 //! A ring of capacity `C` (a power of two) takes [`Ring::bytes_for`]`(C)` bytes: `C`, two lines of header, and slack to
@@ -83,6 +88,7 @@ mod crash;
 mod crash_file;
 mod event;
 mod exception;
+pub mod flags;
 mod flusher;
 mod frame;
 pub mod limits;

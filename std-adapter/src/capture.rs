@@ -4,13 +4,14 @@
 //! is the path that neither allocates nor waits; everything rare is cold and elsewhere.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use quillet_core::{CaptureError, Event, Uuid};
 
 use crate::draft::Draft;
 use crate::hooks::HookVerdict;
-use crate::inner::Inner;
+use crate::inner::{Inner, render};
 use crate::inside::Inside;
 use crate::scope;
 use crate::shared::{GATE_CLOSED, GATE_OFF, GATES_OPEN};
@@ -44,6 +45,26 @@ impl Inner {
             Err(Refusal::Counted(reason)) => Err(reason),
             Err(Refusal::New(reason)) => Err(self.shared.refuse(reason)),
         }
+    }
+
+    /// Captures an event that says nothing but what `keep` lets pass, neither of its own nor of the client's super
+    /// properties, whatever hooks have added. Allocates.
+    pub(crate) fn capture_only(&self, event: &Event<'_>, keep: impl Fn(&str) -> bool) -> Result<Uuid, CaptureError> {
+        self.refused_by_gate()?;
+        let captured = self.prepare(event, |event| {
+            let properties = event.given_properties().iter().filter(|property| keep(property.key()));
+            let properties: Vec<_> = properties.copied().collect();
+            let mut common = self.super_properties.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            common.retain(|(key, _)| keep(key));
+            let common = render(&self.defaults, &common, &self.shared.errors.redactor)
+                .map_err(|_| CaptureError::InvalidValue)?;
+            let now = self.shared.wall_clock.now();
+            guarded(|| self.shared.lanes.capture_with(&event.properties(&properties), &common.as_common(), now))
+        });
+        if captured.is_ok() && self.shared.asleep.load(Ordering::Relaxed) {
+            self.shared.wake_if_due();
+        }
+        captured.map_err(|reason| self.shared.refuse(reason))
     }
 
     #[inline(always)]
@@ -100,10 +121,11 @@ impl Inner {
         event: &Event<'_>,
         commit: impl FnOnce(&Event<'_>) -> Result<Uuid, E>,
     ) -> Result<Uuid, E> {
-        if self.observers.hooks.before_send.is_empty() {
+        if self.observers.hooks.before_send.is_empty() && !self.flags.are_on_events() {
             return commit(event);
         }
         let mut draft = Draft::new(event);
+        self.flags.decorate(&mut draft);
         let verdict = {
             let Some(_inside) = Inside::enter(self.observers.client, HOOKS_NESTED_MAX) else {
                 return Err(CaptureError::DroppedByHook.into());

@@ -5,7 +5,7 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use quillet_core::{CaptureError, Event, Property, Stats, Uuid};
 
@@ -273,6 +273,11 @@ impl Client {
     /// The client behind this handle in this process: in a forked child another than in its parent.
     pub(crate) fn current(&self) -> Option<&Inner> {
         self.inner.as_deref()?.current()
+    }
+
+    /// A reference that keeps nothing alive.
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        self.inner.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 }
 

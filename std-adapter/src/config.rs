@@ -18,6 +18,7 @@ use crate::crash::CrashOptions;
 use crate::draft::Draft;
 use crate::error::BuildError;
 use crate::exception::ErrorOptions;
+use crate::flags::FlagOptions;
 use crate::hooks::{Delivery, HookVerdict, Hooks, OwnedValue, RequestReport};
 use crate::host::{Endpoint, check_key};
 use crate::spool::SpoolOptions;
@@ -108,6 +109,7 @@ pub struct ClientBuilder {
     super_properties: Vec<(String, OwnedValue)>,
     headers: Vec<(String, String)>,
     hooks: Hooks,
+    pub(crate) flags: FlagOptions,
     transport: Option<Box<dyn CloneTransport>>,
     resolver: Option<ResolveFn>,
     proxy: ProxyChoice,
@@ -143,6 +145,7 @@ impl ClientBuilder {
             super_properties: Vec::new(),
             headers: Vec::new(),
             hooks: Hooks::default(),
+            flags: FlagOptions::default(),
             transport: None,
             resolver: None,
             proxy: ProxyChoice::Environment,
@@ -501,6 +504,7 @@ impl ClientBuilder {
             is_server: self.is_server,
             super_properties: self.super_properties,
             hooks: Arc::new(self.hooks),
+            flags: self.flags.checked()?,
             thread: self.thread,
             crash: self.crash,
             url: Endpoint::parse(&self.host).map_err(BuildError::Host)?.batch_url(),
@@ -575,6 +579,8 @@ pub(crate) struct Config {
     pub(crate) super_properties: Vec<(String, OwnedValue)>,
     /// The caller's hooks.
     pub(crate) hooks: Arc<Hooks>,
+    /// How feature flags are found out.
+    pub(crate) flags: FlagOptions,
     /// Whether to start the flush thread.
     pub(crate) thread: bool,
     /// What is done at a crash.
@@ -624,7 +630,7 @@ impl From<Option<String>> for ApiKey {
 }
 
 /// `value` is within `range`, or an error that says what `option` may be.
-fn within<T: PartialOrd>(
+pub(crate) fn within<T: PartialOrd>(
     option: &'static str,
     value: T,
     range: RangeInclusive<T>,

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io;
 
 use quillet_core::CaptureError;
+use quillet_core::flags::DefinitionsError;
 
 use crate::host::{HostProblem, KeyProblem};
 
@@ -51,6 +52,12 @@ pub enum BuildError {
         /// What an event with this property would be refused for.
         problem: CaptureError,
     },
+    /// The personal API key or project secret key is none: too long, not printable ASCII, or a project token.
+    SecretKey,
+    /// The flag definitions given could not be read.
+    FlagDefinitions(DefinitionsError),
+    /// The file with flag definitions could not be opened or read.
+    FlagDefinitionsFile(io::ErrorKind),
     /// There is no memory for the queue.
     OutOfMemory,
     /// The operating system gave no random bytes, so uuids could not be made unique.
@@ -71,6 +78,9 @@ impl fmt::Display for BuildError {
             Self::OutOfRange { option, allowed } => write!(f, "{option} must be {allowed}"),
             Self::Header { name, problem } => write!(f, "the request header {name:?} {problem}"),
             Self::SuperProperty { key, problem } => write!(f, "the super property {key:?}: {problem}"),
+            Self::SecretKey => f.write_str("the personal API key is none; it begins with phx_ or phs_"),
+            Self::FlagDefinitions(error) => write!(f, "{error}"),
+            Self::FlagDefinitionsFile(kind) => write!(f, "the file with flag definitions cannot be read: {kind}"),
             Self::OutOfMemory => f.write_str("there is no memory for the queue"),
             Self::Entropy => f.write_str("the operating system gave no random bytes"),
             Self::Thread(kind) => write!(f, "the flush thread could not be started: {kind}"),
@@ -84,6 +94,7 @@ impl Error for BuildError {
             Self::ApiKey(problem) => Some(problem),
             Self::Host(problem) => Some(problem),
             Self::SuperProperty { problem, .. } => Some(problem),
+            Self::FlagDefinitions(error) => Some(error),
             _ => None,
         }
     }
@@ -179,6 +190,9 @@ mod tests {
             BuildError::Proxy,
             BuildError::OutOfRange { option: "flush_at", allowed: "at least 1" },
             BuildError::Header { name: "X\n".to_owned(), problem: "is no token" },
+            BuildError::SecretKey,
+            BuildError::FlagDefinitions(DefinitionsError::NoFlags),
+            BuildError::FlagDefinitionsFile(io::ErrorKind::NotFound),
             BuildError::OutOfMemory,
             BuildError::Entropy,
             BuildError::Thread(io::ErrorKind::WouldBlock),

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::crash::{self, Crash, Leftovers as CrashFiles};
 use crate::error::{BuildError, FlushError};
 use crate::exception::Errors;
+use crate::flags::Flags;
 use crate::fork::WipedByte;
 use crate::hooks::OwnedValue;
 use crate::host::KeyProblem;
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pump: Option<Mutex<Worker>>,
     /// The hooks that learn what happened.
     pub(crate) observers: Arc<Observers>,
+    pub(crate) flags: Arc<Flags>,
     /// For events sent past the queue, and for breaking requests off.
     pub(crate) sender: Mutex<Sender>,
     pub(crate) envelope: Envelope,
@@ -92,11 +94,11 @@ impl Inner {
             Err(key) => return Err(BuildError::SuperProperty { key, problem: CaptureError::ReservedKey }),
         };
 
+        let flags = Flags::start(&config)?;
         let (policy, client) = (config.policy, ClientId::new());
         let mut gates = GATES_OPEN;
-        for (gate, is_set) in
-            [(GATE_HOOKS, !config.hooks.before_send.is_empty()), (GATE_REDACTS, config.errors.redactor.is_needed())]
-        {
+        let looks_at_events = !config.hooks.before_send.is_empty() || flags.are_on_events();
+        for (gate, is_set) in [(GATE_HOOKS, looks_at_events), (GATE_REDACTS, config.errors.redactor.is_needed())] {
             gates |= if is_set { gate } else { 0 };
         }
         let flusher_envelope = envelope.clone();
@@ -147,6 +149,7 @@ impl Inner {
             shared,
             pump,
             observers,
+            flags,
             sender: Mutex::new(sender),
             envelope,
             policy,
@@ -242,6 +245,7 @@ impl Inner {
 
     pub(crate) fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         self.shared.set_gate(GATE_CLOSED, true);
+        self.flags.close();
         let deadline = self.shared.clock.now().after(timeout);
         let mut control = self.shared.control();
         control.shutdown = Some(control.shutdown.map_or(deadline, |earlier| earlier.min(deadline)));
@@ -262,6 +266,7 @@ impl Inner {
 
     pub(crate) fn discard(&self) {
         self.shared.set_gate(GATE_CLOSED, true);
+        self.flags.close();
         self.abandon(DropReason::Discarded);
         if !Inside::is_inside(self.observers.client) {
             // Until the request that is just being broken off has ended, or has not begun.

@@ -33,12 +33,34 @@
 //! [`Client::capture_error`] sends an error with its causes and the caller's stack; an [`ErrorReport`] says more about it.
 //! [`Client::install_panic_hook`] reports panics. Both are of the person of the [`Scope`] that the thread is in.
 //!
+//! # Feature flags
+//!
+//! [`Client::is_feature_enabled`], [`feature_flag`](Client::feature_flag),
+//! [`feature_flag_payload`](Client::feature_flag_payload) and [`feature_flags`](Client::feature_flags) ask the server and
+//! remember its answers, or evaluate definitions without it ([`ClientBuilder::personal_api_key`],
+//! [`flag_definitions`](ClientBuilder::flag_definitions)). They block their caller, by a deadline, and never a capture.
+//! Operators, and what each leaves to the server:
+//!
+//! | operator | what it compares | left to the server |
+//! |---|---|---|
+//! | `exact`, `is_not` | texts without case, or a list of them | booleans where clients and servers differ |
+//! | `is_set`, `is_not_set` | whether it was given and is not null | what was not given |
+//! | `icontains`, `starts_with`, `ends_with`, with `not_` too | parts of texts without ASCII case | |
+//! | `icontains_multi`, `not_icontains_multi` | any of a list of parts | |
+//! | `regex`, `not_regex` | anywhere in the text, with case | without the feature `regex`; beyond ASCII |
+//! | `gt`, `gte`, `lt`, `lte`, `between`, `not_between` | numbers | texts that are none |
+//! | `is_date_before`, `is_date_after`, `is_date_exact` | instants; `-7d`, `24h`, `6m` ago | 14 hours, if one has no offset |
+//! | `semver_eq`, `_neq`, `_gt`, `_gte`, `_lt`, `_lte` | three numbers | pre-releases, leading zeros |
+//! | `semver_tilde`, `semver_caret`, `semver_wildcard` | ranges of them | the same |
+//! | `in`, `not_in` | cohorts of the document | static cohorts |
+//! | `flag_evaluates_to` | another flag | circles, and what that one leaves open |
+//!
 //! # Memory
 //!
 //! In address space, before the first event: 9 × (`queue_bytes` + 383, rounded up to pages) + one page, about 9 MiB with the
 //! defaults; 2 × `exception_steps_bytes`, 16 KiB with the defaults; 2 KiB for what is remembered of errors. Of that a program
 //! touches the lanes its threads enter, usually one. Sending adds the HTTP client's buffers, and with gzip one compressed
-//! body.
+//! body. Feature flags add what they remember, within bounds that the options name.
 //!
 //! With a spool all of it is a file's, there from the beginning, with 31 pages more. Delivering what another process left
 //! takes as much as one of its lanes, for as long as that lasts.
@@ -46,8 +68,8 @@
 //! # Features
 //!
 //! `rustls` (default), `rustls-no-provider`, `platform-verifier`, `native-tls`: how https is spoken; without any, an https
-//! host is an error when the client is built. `gzip`: compressed bodies. `serde`: `Serialize` types as values. `anyhow`,
-//! `eyre`: their reports as exceptions. `tracing`: a layer that makes exceptions and steps of events. `test-util`: typed
+//! host is an error when the client is built. `gzip`: compressed bodies. `serde`: `Serialize` types as values, payloads of
+//! flags as `Deserialize` types. `regex`: flags with regular expressions are evaluated locally too. `anyhow`, `eyre`: their reports as exceptions. `tracing`: a layer that makes exceptions and steps of events. `test-util`: typed
 //! assertions on a [`MemoryTransport`](transport::memory::MemoryTransport).
 //!
 //! The README is part of these docs' tests. Why it is built this way: [`design`].
@@ -61,6 +83,7 @@ mod crash;
 mod draft;
 mod error;
 mod exception;
+pub mod flags;
 mod fork;
 mod hooks;
 mod host;
@@ -86,6 +109,7 @@ pub use config::{ApiKey, ClientBuilder};
 pub use draft::{DRAFT_ADDITIONS_MAX, Draft};
 pub use error::{BuildError, FlushError, ImmediateError};
 pub use exception::ErrorReport;
+pub use flags::{FeatureFlags, FlagError, FlagQuery, FlagsEndpoint, OwnedFlagValue};
 pub use hooks::{Delivery, HookVerdict, OwnedJson, OwnedValue, RequestReport};
 pub use host::{HostProblem, KeyProblem};
 pub use quillet_core::*;

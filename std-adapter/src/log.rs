@@ -19,9 +19,10 @@ pub(crate) enum Topic {
     Dropped,
     Panic,
     Spool,
+    Definitions,
 }
 
-const TOPICS: usize = 6;
+const TOPICS: usize = 7;
 
 /// A rate limiter in front of `log`. Nothing is said while its lock is held.
 #[derive(Debug)]

@@ -88,6 +88,44 @@ pub mod key {
     pub const SESSION_ID: &str = "$session_id";
     /// Images that stack frames refer to.
     pub const DEBUG_IMAGES: &str = "$debug_images";
+
+    /// Event that says which value of a flag a program has read.
+    pub const FEATURE_FLAG_CALLED: &str = "$feature_flag_called";
+    /// The flag's key.
+    pub const FEATURE_FLAG: &str = "$feature_flag";
+    /// The value read.
+    pub const FEATURE_FLAG_RESPONSE: &str = "$feature_flag_response";
+    /// The payload of the value read.
+    pub const FEATURE_FLAG_PAYLOAD: &str = "$feature_flag_payload";
+    /// Whether an experiment uses the flag.
+    pub const FEATURE_FLAG_HAS_EXPERIMENT: &str = "$feature_flag_has_experiment";
+    /// The flag's number.
+    pub const FEATURE_FLAG_ID: &str = "$feature_flag_id";
+    /// The flag's version.
+    pub const FEATURE_FLAG_VERSION: &str = "$feature_flag_version";
+    /// Why the flag has this value.
+    pub const FEATURE_FLAG_REASON: &str = "$feature_flag_reason";
+    /// The answer that the value came with.
+    pub const FEATURE_FLAG_REQUEST_ID: &str = "$feature_flag_request_id";
+    /// When the server evaluated the flag, in milliseconds since 1970.
+    pub const FEATURE_FLAG_EVALUATED_AT: &str = "$feature_flag_evaluated_at";
+    /// Why there is no value, or a doubtful one.
+    pub const FEATURE_FLAG_ERROR: &str = "$feature_flag_error";
+    /// Whether the value was found out without a request.
+    pub const LOCALLY_EVALUATED: &str = "locally_evaluated";
+    /// What the key of a flag's value on an event begins with.
+    pub const FEATURE_PREFIX: &str = "$feature/";
+    /// The keys of the flags that are on.
+    pub const ACTIVE_FEATURE_FLAGS: &str = "$active_feature_flags";
+
+    /// The person's device; flags may be rolled out by it.
+    pub const DEVICE_ID: &str = "$device_id";
+    /// The window of a session.
+    pub const WINDOW_ID: &str = "$window_id";
+    /// The operating system.
+    pub const OS: &str = "$os";
+    /// Its version.
+    pub const OS_VERSION: &str = "$os_version";
 }
 
 /// Value of `$lib`. PostHog's servers rewrite the stack frames of the libraries they know by name, so this must never be

@@ -131,6 +131,23 @@ impl Lanes {
         self.gauges.clone()
     }
 
+    /// The same with other super properties than the lanes', for the rare event that must not say them all.
+    #[cold]
+    pub(crate) fn capture_with(
+        &self,
+        event: &Event<'_>,
+        common: &Common<'_>,
+        now: Timestamp,
+    ) -> Result<Uuid, CaptureError> {
+        let home = LANE.get();
+        for step in 0..=ROUNDS * LANES {
+            if let Some(mut state) = self.lanes.get((home + step) % LANES).and_then(TryCell::try_enter) {
+                return state.lane.capture(event, common, now);
+            }
+        }
+        Err(CaptureError::Busy)
+    }
+
     /// Frames committed and released so far, over all lanes: `(committed, released)`.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let mut counts = (0u64, 0u64);

@@ -11,6 +11,8 @@ use std::thread;
 
 use quillet_core::{Batch, Outcome, Prng, Transport};
 
+use crate::transport::flags::{FlagFailure, FlagRequest, FlagResponse, FlagTransport};
+
 /// What goes wrong with one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -89,6 +91,33 @@ impl<T: Transport> Transport for FaultTransport<T> {
             Fault::Delay(time) => {
                 thread::sleep(time);
                 self.inner.send(batch)
+            }
+            Fault::Panic => panic_any("a scripted panic"),
+        }
+    }
+}
+
+/// Requests about flags meet the same faults, as far as they have the like: no answer and no memory are a broken connection.
+///
+/// # Panics
+///
+/// Where the script says [`Fault::Panic`].
+impl<T: FlagTransport> FlagTransport for FaultTransport<T> {
+    #[allow(clippy::panic, reason = "a panic is one of the faults, and only where a test's script asks for it")]
+    fn ask(&self, request: &FlagRequest<'_>) -> Result<FlagResponse, FlagFailure> {
+        match self.next() {
+            Fault::None => self.inner.ask(request),
+            Fault::Instead(Outcome::Answered(answer)) => {
+                Ok(FlagResponse::new(answer.status, if answer.html { "<html>" } else { "{}" }))
+            }
+            Fault::Instead(_) => Err(FlagFailure::Connection),
+            Fault::AnswerLost => {
+                let _ = self.inner.ask(request);
+                Err(FlagFailure::Connection)
+            }
+            Fault::Delay(time) => {
+                thread::sleep(time);
+                self.inner.ask(request)
             }
             Fault::Panic => panic_any("a scripted panic"),
         }

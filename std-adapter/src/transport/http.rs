@@ -11,6 +11,7 @@
 //! - *Memory.* What a request needs is asked for first; where it cannot be had, that is an outcome and not an abort.
 //! - *Meaning.* A 2xx counts only with a whole body behind it. "No connection" and "no answer" are told apart.
 
+mod flags;
 mod names;
 mod socket;
 

@@ -1,6 +1,7 @@
 //! A transport that keeps what it is given, and answers what it is told to.
 //!
-//! Input: batches, and a script of outcomes. Output: the recorded requests. For tests, of this crate and of yours.
+//! Input: batches and requests about flags, and scripts of answers. Output: the recorded requests. For tests, of this crate
+//! and of yours.
 
 #[cfg(feature = "test-util")]
 mod sent;
@@ -14,6 +15,7 @@ use quillet_core::{Batch, Outcome, Transport, Uuid};
 
 #[cfg(feature = "test-util")]
 pub use self::sent::SentEvent;
+use crate::transport::flags::{FlagFailure, FlagRequest, FlagResponse, FlagTransport};
 
 /// Records every request in memory instead of sending it. Clones share one record and one script.
 ///
@@ -42,6 +44,9 @@ struct State {
     requests: Vec<RecordedRequest>,
     script: VecDeque<Outcome>,
     otherwise: Outcome,
+    flag_requests: Vec<RecordedFlagRequest>,
+    flag_script: VecDeque<Result<FlagResponse, FlagFailure>>,
+    flag_answer: FlagResponse,
 }
 
 /// One request as it would have gone out.
@@ -60,6 +65,20 @@ pub struct RecordedRequest {
     pub outcome: Outcome,
 }
 
+/// One request about flags as it would have gone out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordedFlagRequest {
+    /// Path and query.
+    pub target: String,
+    /// The body; `None` for a `GET`.
+    pub body: Option<String>,
+    /// The secret it was made with.
+    pub secret: Option<String>,
+    /// The `If-None-Match` header.
+    pub etag: Option<String>,
+}
+
 impl MemoryTransport {
     /// An empty record; every request is answered with 200.
     pub fn new() -> Self {
@@ -74,6 +93,25 @@ impl MemoryTransport {
     /// What answers requests once the script is used up. 200 unless set.
     pub fn answer_otherwise(&self, outcome: Outcome) {
         self.lock().otherwise = outcome;
+    }
+
+    /// The body that answers requests about flags, with status 200. Unless set, there are no flags.
+    ///
+    /// It answers those of a client that was given a clone of this as its
+    /// [`flag_transport`](crate::ClientBuilder::flag_transport).
+    pub fn answer_flags(&self, body: impl Into<String>) {
+        self.lock().flag_answer = FlagResponse::new(200, body.into());
+    }
+
+    /// Adds to the script for requests about flags: each answer is used once, before what [`answer_flags`](Self::answer_flags)
+    /// said.
+    pub fn answer_flags_once(&self, answer: Result<FlagResponse, FlagFailure>) {
+        self.lock().flag_script.push_back(answer);
+    }
+
+    /// Every request about flags so far.
+    pub fn flag_requests(&self) -> Vec<RecordedFlagRequest> {
+        self.lock().flag_requests.clone()
     }
 
     /// Every request so far.
@@ -106,7 +144,9 @@ impl MemoryTransport {
 
     /// Forgets the requests. The script stays.
     pub fn clear(&self) {
-        self.lock().requests.clear();
+        let mut state = self.lock();
+        state.requests.clear();
+        state.flag_requests.clear();
     }
 
     fn wait(&self, timeout: Duration, reached: impl Fn(&State) -> bool) -> bool {
@@ -144,6 +184,22 @@ impl Transport for MemoryTransport {
     }
 }
 
+impl FlagTransport for MemoryTransport {
+    fn ask(&self, request: &FlagRequest<'_>) -> Result<FlagResponse, FlagFailure> {
+        let mut state = self.lock();
+        state.flag_requests.push(RecordedFlagRequest {
+            target: request.target.to_owned(),
+            body: request.body.map(|body| String::from_utf8_lossy(body).into_owned()),
+            secret: request.secret.map(str::to_owned),
+            etag: request.etag.map(str::to_owned),
+        });
+        let answer = state.flag_script.pop_front().unwrap_or_else(|| Ok(state.flag_answer.clone()));
+        drop(state);
+        self.0.changed.notify_all();
+        answer
+    }
+}
+
 impl State {
     fn delivered(&self) -> impl Iterator<Item = &RecordedRequest> {
         self.requests.iter().filter(|request| match &request.outcome {
@@ -155,7 +211,14 @@ impl State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { requests: Vec::new(), script: VecDeque::new(), otherwise: Outcome::status(200) }
+        Self {
+            requests: Vec::new(),
+            script: VecDeque::new(),
+            otherwise: Outcome::status(200),
+            flag_requests: Vec::new(),
+            flag_script: VecDeque::new(),
+            flag_answer: FlagResponse::new(200, r#"{"flags":{}}"#),
+        }
     }
 }
 

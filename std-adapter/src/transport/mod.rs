@@ -5,6 +5,7 @@
 //! never come to rest.
 
 pub mod fault;
+pub mod flags;
 #[cfg(feature = "gzip")]
 pub(crate) mod gzip;
 pub mod http;
@@ -14,9 +15,11 @@ mod testing;
 
 use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use quillet_core::{Batch, Outcome, Transport};
 
+use self::flags::{FlagFailure, FlagRequest, FlagResponse, FlagTransport};
 use self::http::HttpTransport;
 
 /// A caller's transport, without its type: cloning it is what a bound of `Clone` becomes behind a pointer.
@@ -98,6 +101,47 @@ impl fmt::Debug for Sender {
             Self::Http(_) => "Sender::Http",
             Self::Own(_) => "Sender::Own",
         })
+    }
+}
+
+/// What the client asks about flags with. Shared by all threads that ask.
+pub(crate) enum FlagSender {
+    /// The client's own HTTP, with connections apart from those for events.
+    Http(Box<HttpTransport>),
+    /// The caller's.
+    Own(Arc<dyn FlagTransport>),
+    /// There is a transport of the caller's for events, and none for flags.
+    Nobody,
+}
+
+impl FlagSender {
+    pub(crate) fn new(own: Option<Arc<dyn FlagTransport>>, events: Option<&Sender>) -> Self {
+        match (own, events) {
+            (Some(own), _) => Self::Own(own),
+            (None, Some(Sender::Http(http))) => Self::Http(Box::new(http.renewed())),
+            (None, _) => Self::Nobody,
+        }
+    }
+
+    pub(crate) fn is_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+
+    /// Makes requests in flight end soon, and later ones fail at once. Only HTTP knows how.
+    pub(crate) fn abort(&self) {
+        if let Self::Http(http) = self {
+            http.abort();
+        }
+    }
+}
+
+impl FlagTransport for FlagSender {
+    fn ask(&self, request: &FlagRequest<'_>) -> Result<FlagResponse, FlagFailure> {
+        match self {
+            Self::Http(http) => http.ask(request),
+            Self::Own(own) => own.ask(request),
+            Self::Nobody => Err(FlagFailure::Connection),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use quillet::wire;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::instance::{self, Capture, Instance, Options};
+use crate::instance::{self, Capture, FlagCall, Instance, Options};
 use crate::registry::Registry;
 use crate::server::{Request, Response};
 
@@ -21,6 +21,7 @@ pub(crate) fn answer(registry: &Registry, request: &Request) -> Response {
         ("POST", "/init") => init(registry, request),
         ("POST", "/capture") => capture(registry, request),
         ("POST", "/flush") => flush(registry, request),
+        ("POST", "/get_feature_flag") => get_feature_flag(registry, request),
         ("GET", "/state") => Ok(state(registry, request)),
         ("POST", "/reset") => Ok(reset(registry, request)),
         (method, path) => Err(Response::error(404, format!("no such call: {method} {path}"))),
@@ -63,6 +64,13 @@ fn flush(registry: &Registry, request: &Request) -> Result<Value, Response> {
         fields.insert("undecided".to_owned(), error.to_string().into());
     }
     Ok(answer)
+}
+
+/// Unknown flags and failed requests are values too: `null`.
+fn get_feature_flag(registry: &Registry, request: &Request) -> Result<Value, Response> {
+    let call: FlagCall = parse(request)?;
+    let instance = registry.find(&request.test_id).ok_or_else(not_initialised)?;
+    Ok(json!({ "success": true, "value": instance.feature_flag(&call) }))
 }
 
 fn state(registry: &Registry, request: &Request) -> Value {

@@ -7,7 +7,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use quillet::{BuildError, CaptureError, Client, Event, FlushError, Property, RequestReport, Timestamp, Typed, Uuid};
+use quillet::flags::FlagGroup;
+use quillet::{
+    BuildError, CaptureError, Client, Event, FlagQuery, FlushError, OwnedFlagValue, Property, RequestReport, Timestamp,
+    Typed, Uuid,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -43,6 +47,21 @@ pub(crate) struct Capture {
     event: String,
     properties: Option<Map<String, Value>>,
     timestamp: Option<String>,
+}
+
+/// Body of `/get_feature_flag`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FlagCall {
+    key: String,
+    distinct_id: String,
+    #[serde(default)]
+    person_properties: Map<String, Value>,
+    #[serde(default)]
+    groups: Map<String, Value>,
+    #[serde(default)]
+    group_properties: Map<String, Value>,
+    disable_geoip: Option<bool>,
+    force_remote: Option<bool>,
 }
 
 /// A client and its journal.
@@ -91,17 +110,40 @@ impl Instance {
     /// Why the client did not take it, in words.
     pub(crate) fn capture(&self, capture: &Capture) -> Result<Uuid, String> {
         let none = Map::new();
-        let given = capture.properties.as_ref().unwrap_or(&none);
-        // The client borrows what it serialises; these live until the event is in its queue.
-        let nested: Vec<_> = given.values().map(Typed).collect();
-        let properties: Vec<_> =
-            given.iter().zip(&nested).map(|((key, value), nested)| property(key, value, nested)).collect();
+        let given = Properties::new(capture.properties.as_ref().unwrap_or(&none));
+        let properties = given.borrow();
         let mut event = Event::new(&capture.event, &capture.distinct_id).properties(&properties);
         if let Some(text) = &capture.timestamp {
             let timestamp = Timestamp::parse(text).ok_or_else(|| format!("timestamp {text:?} is not RFC 3339"))?;
             event = event.timestamp(timestamp);
         }
         self.client.capture(event).ok().map_err(|reason: CaptureError| reason.to_string())
+    }
+
+    /// A flag's value, `null` if it is not known. Blocks until its request is answered, retries included.
+    pub(crate) fn feature_flag(&self, call: &FlagCall) -> Value {
+        let person = Properties::new(&call.person_properties);
+        let person = person.borrow();
+        let keys: Vec<(&str, String)> = call.groups.iter().map(|(kind, key)| (kind.as_str(), text(key))).collect();
+        let none = Map::new();
+        let of_group = |kind: &str| call.group_properties.get(kind).and_then(Value::as_object).unwrap_or(&none);
+        let given: Vec<_> = keys.iter().map(|(kind, _)| Properties::new(of_group(kind))).collect();
+        let given: Vec<_> = given.iter().map(Properties::borrow).collect();
+        let groups: Vec<_> = keys
+            .iter()
+            .zip(&given)
+            .map(|((kind, key), properties)| FlagGroup::new(kind, key).properties(properties))
+            .collect();
+        let query = FlagQuery::new(&call.distinct_id)
+            .person_properties(&person)
+            .groups(&groups)
+            .disable_geoip(call.disable_geoip.unwrap_or(false))
+            .force_remote(call.force_remote.unwrap_or(false));
+        match self.client.feature_flag(&call.key, query) {
+            Ok(OwnedFlagValue::Bool(value)) => value.into(),
+            Ok(OwnedFlagValue::Variant(variant)) => variant.into(),
+            Err(_) => Value::Null,
+        }
     }
 
     /// Sends what is queued and waits until its fate is known. Says how many events were delivered meanwhile, and if some
@@ -142,6 +184,28 @@ pub(crate) fn empty_state() -> Value {
         "last_error": null,
         "requests_made": [],
     })
+}
+
+/// An object's members, on their way into properties. The client borrows what it serialises; this keeps it.
+struct Properties<'a> {
+    given: &'a Map<String, Value>,
+    nested: Vec<Typed<&'a Value>>,
+}
+
+impl<'a> Properties<'a> {
+    fn new(given: &'a Map<String, Value>) -> Self {
+        Self { given, nested: given.values().map(Typed).collect() }
+    }
+
+    fn borrow(&self) -> Vec<Property<'_>> {
+        let members = self.given.iter().zip(&self.nested);
+        members.map(|((key, value), nested)| property(key, value, nested)).collect()
+    }
+}
+
+/// A group's key, which may be a number.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A property: scalars as the client's own values, the rest through its serialiser.

@@ -1,7 +1,7 @@
 //! The adapter that PostHog's SDK compliance harness drives: a small HTTP server around the client.
 //!
-//! In: the harness's calls (`/init`, `/capture`, `/flush`, …). Out: calls of the client's public API, and nothing else;
-//! what the client then sends, the harness's mock server receives and judges.
+//! In: the harness's calls (`/init`, `/capture`, `/flush`, `/get_feature_flag`, …). Out: calls of the client's public API, and
+//! nothing else; what the client then sends, the harness's mock server receives and judges.
 //!
 //! ```text
 //!  harness ── HTTP, JSON ──▶ server ─▶ api ─▶ instance ─▶ quillet ── HTTP ──▶ the harness's mock server
@@ -17,9 +17,8 @@
 //! | `PORT` | 8080 | 0 lets the system choose; the line on standard output names the port |
 //! | `HOST` | 127.0.0.1 | the address or name to listen on; in a container, `0.0.0.0` |
 //!
-//! It declares `capture_v0` and `encoding_gzip`, and runs tests in parallel: each `?test_id=` has a client of its own.
-//! Feature flags come in a later release of the client. Until then `/get_feature_flag` is a path that does not exist
-//! (404), and since the harness's flag suite asks for no capability, it has to be left out by naming the suite `capture`.
+//! It declares `capture_v0` and `encoding_gzip`, and runs tests in parallel: each `?test_id=` has a client of its own. The
+//! harness's flag suite asks for no capability; it runs too.
 
 mod api;
 mod instance;

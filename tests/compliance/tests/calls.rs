@@ -129,7 +129,7 @@ fn calls_that_make_no_sense_are_told_so_in_json() {
     refused("POST", "/init", None, 400);
     refused("POST", "/init", Some(&json!({ "api_key": "phc_x" })), 400);
     refused("POST", "/init", Some(&json!({ "api_key": "phc_x", "host": "no address at all" })), 400);
-    refused("POST", "/get_feature_flag", Some(&json!({ "key": "x", "distinct_id": "y" })), 404);
+    refused("POST", "/get_feature_flag", Some(&json!({ "key": "x", "distinct_id": "y" })), 400);
     refused("GET", "/flush", None, 404);
 
     test.init(json!({}));

@@ -4,28 +4,13 @@
 //! to fifteen seconds after a flush and then counts, these count at once (a flush ends when every event is decided) and, for
 //! exact numbers, once more after two seconds, having seen that nothing is pending.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::API_KEY;
 use crate::harness::mock::{Answer, Recorded};
-use crate::harness::parallel::{Case, Running};
-
-/// A `#[test]` for each case, and all of them in one table.
-macro_rules! cases {
-    ($(fn $name:ident($test:ident) $body:block)*) => {
-        const CASES: &[Case] = &[$((stringify!($name), |$test| $body)),*];
-        static RUNNING: LazyLock<Running> = LazyLock::new(|| Running::start(CASES));
-        $(
-            #[test]
-            fn $name() {
-                RUNNING.verdict(stringify!($name));
-            }
-        )*
-    };
-}
+use crate::harness::parallel::cases;
 
 cases! {
     // Format.

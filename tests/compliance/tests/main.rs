@@ -13,5 +13,6 @@
 
 mod calls;
 mod capture_v0;
+mod flags;
 mod harness;
 mod sequential;

@@ -23,17 +23,23 @@ use super::http::Message;
 pub(crate) struct Answer {
     status: u16,
     retry_after: Option<&'static str>,
+    body: Option<&'static str>,
 }
 
 impl Answer {
     pub(crate) fn with_retry_after(status: u16, seconds: &'static str) -> Self {
-        Self { status, retry_after: Some(seconds) }
+        Self { status, retry_after: Some(seconds), body: None }
+    }
+
+    /// 200 with this body.
+    pub(crate) fn with_body(body: &'static str) -> Self {
+        Self { status: 200, retry_after: None, body: Some(body) }
     }
 }
 
 impl From<u16> for Answer {
     fn from(status: u16) -> Self {
-        Self { status, retry_after: None }
+        Self { status, retry_after: None, body: None }
     }
 }
 
@@ -41,6 +47,10 @@ impl From<u16> for Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) at: Instant,
+    pub(crate) path: String,
+    /// Without its `?`.
+    pub(crate) query: String,
+    pub(crate) authorization: Option<String>,
     pub(crate) content_type: Option<String>,
     pub(crate) content_encoding: Option<String>,
     pub(crate) body: Value,
@@ -49,6 +59,11 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
+    /// Whether it asks for flags.
+    pub(crate) fn is_flags(&self) -> bool {
+        self.path.trim_end_matches('/') == "/flags"
+    }
+
     /// The events of the request, however many.
     pub(crate) fn events(&self) -> &[Value] {
         self.body["batch"].as_array().expect("a batch")
@@ -104,6 +119,10 @@ impl Mock {
         self.shared.lock().entry(id.map(str::to_owned)).or_default().script.extend(answers);
     }
 
+    pub(crate) fn forget(&self, id: Option<&str>) {
+        self.shared.lock().remove(&id.map(str::to_owned));
+    }
+
     pub(crate) fn requests(&self, id: Option<&str>) -> Vec<Recorded> {
         let partitions = self.shared.lock();
         partitions.get(&id.map(str::to_owned)).map(|partition| partition.requests.clone()).unwrap_or_default()
@@ -121,7 +140,13 @@ impl Shared {
         let at = Instant::now();
         let answer = self.record(&request, at);
         let retry_after = answer.retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
-        let body = if answer.status < 400 { r#"{"status":1}"# } else { r#"{"error":"Server error"}"# };
+        let is_flags = request.first_line.starts_with("POST /flags");
+        let body = match answer.body {
+            Some(body) => body,
+            None if answer.status >= 400 => r#"{"error":"Server error"}"#,
+            None if is_flags => r#"{"featureFlags":{},"featureFlagPayloads":{},"errorsWhileComputingFlags":false}"#,
+            None => r#"{"status":1}"#,
+        };
         let answer = format!(
             "HTTP/1.1 {} X\r\nContent-Type: application/json\r\n{retry_after}Content-Length: {}\r\n\r\n{body}",
             answer.status,
@@ -131,7 +156,9 @@ impl Shared {
     }
 
     fn record(&self, request: &Message, at: Instant) -> Answer {
-        if !matches!(request.first_line.as_str(), "POST /batch/ HTTP/1.1" | "POST /batch HTTP/1.1") {
+        let target = request.first_line.strip_prefix("POST ").and_then(|line| line.strip_suffix(" HTTP/1.1"));
+        let (path, query) = target.map(|target| target.split_once('?').unwrap_or((target, ""))).unwrap_or_default();
+        if !matches!(path, "/batch" | "/batch/" | "/flags" | "/flags/") {
             return Answer::from(404);
         }
         let content_encoding = request.header("content-encoding").map(str::to_owned);
@@ -147,7 +174,16 @@ impl Shared {
         let partition = partitions.entry(request.header("x-test-id").map(str::to_owned)).or_default();
         let answer = partition.script.pop_front().unwrap_or(Answer::from(200));
         let content_type = request.header("content-type").map(str::to_owned);
-        partition.requests.push(Recorded { at, content_type, content_encoding, body, status: answer.status });
+        partition.requests.push(Recorded {
+            at,
+            path: path.to_owned(),
+            query: query.to_owned(),
+            authorization: request.header("authorization").map(str::to_owned),
+            content_type,
+            content_encoding,
+            body,
+            status: answer.status,
+        });
         answer
     }
 }

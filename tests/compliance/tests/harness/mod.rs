@@ -116,12 +116,26 @@ impl Test {
         answer["events_flushed"].as_u64().expect("a number")
     }
 
+    /// `POST /get_feature_flag` as the harness words it, with these further fields; returns the value.
+    pub(crate) fn feature_flag(&self, key: &str, more: Value) -> Value {
+        let mut body = json!({ "key": key, "distinct_id": "test_user", "force_remote": true });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = self.post("/get_feature_flag", Some(&body));
+        assert_eq!(answer["success"], true);
+        answer["value"].clone()
+    }
+
     pub(crate) fn state(&self) -> Value {
         self.servers.adapter.call("GET", &self.path("/state"), None).expect_ok()
     }
 
     pub(crate) fn reset(&self) {
         assert_eq!(self.post("/reset", None), json!({ "success": true }));
+    }
+
+    /// Empties the mock server: what arrives from now on counts for the next test.
+    pub(crate) fn forget(&self) {
+        self.servers.mock.forget(self.id.as_deref());
     }
 
     /// This test's requests at the mock server so far.

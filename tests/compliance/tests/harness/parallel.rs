@@ -17,6 +17,22 @@ use super::Test;
 /// A name and what to do. A panic is a failure.
 pub(crate) type Case = (&'static str, fn(&Test));
 
+/// A `#[test]` for each case, and all of them in one table. Once in a module.
+macro_rules! cases {
+    ($(fn $name:ident($test:ident) $body:block)*) => {
+        const CASES: &[$crate::harness::parallel::Case] = &[$((stringify!($name), |$test| $body)),*];
+        static RUNNING: std::sync::LazyLock<$crate::harness::parallel::Running> =
+            std::sync::LazyLock::new(|| $crate::harness::parallel::Running::start(CASES));
+        $(
+            #[test]
+            fn $name() {
+                RUNNING.verdict(stringify!($name));
+            }
+        )*
+    };
+}
+pub(crate) use cases;
+
 type Verdict = Result<(), String>;
 
 thread_local! {

@@ -5,9 +5,10 @@
 //!                                                       └──────────▶ record: everything, for the test to ask
 //! ```
 //!
-//! It serves `POST /batch/` and `/flags/` (with or without the final slash, below a base path if one is set); anything
-//! else is 404. It is stricter than PostHog: what the server would silently repair, cut or drop is a *violation* too,
-//! although the answer stays what the server would give. [`Sink::assert_clean`] at the end of a test shows them all.
+//! It serves `POST /batch/`, `/flags/` and `/decide/`, and `GET /flags/definitions` (with or without the final slash, below
+//! a base path if one is set); anything else is 404. It is stricter than PostHog: what the server would silently repair, cut
+//! or drop is a *violation* too, although the answer stays what the server would give. [`Sink::assert_clean`] at the end of
+//! a test shows them all.
 //!
 //! Concurrency: a thread accepts, a thread serves each connection, one mutex holds script and record. A request is in
 //! the record before its answer is sent. Dropping the sink ends all threads.
@@ -97,7 +98,12 @@ impl Sink {
         state.rules.clear();
     }
 
-    /// Replaces the body of the answer to `/flags/`.
+    /// Replaces the document of flag definitions and its `ETag`, which is sent back with 304 to whoever has it.
+    pub fn definitions(&self, document: impl Into<String>, etag: impl Into<String>) {
+        self.shared().lock().definitions = (document.into(), etag.into());
+    }
+
+    /// Replaces the body of the answers to `/flags/` and `/decide/`.
     pub fn flags_answer(&self, body: impl Into<String>) {
         self.shared().lock().flags_answer = body.into();
     }

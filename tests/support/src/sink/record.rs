@@ -113,6 +113,21 @@ impl Request {
         self.path.trim_end_matches('/').ends_with("/batch")
     }
 
+    /// Whether it asks for the values of flags.
+    pub fn is_flags(&self) -> bool {
+        matches!(self.path.trim_end_matches('/').rsplit('/').next(), Some("flags" | "decide"))
+    }
+
+    /// Whether it asks for the definitions of flags.
+    pub fn is_definitions(&self) -> bool {
+        self.path.trim_end_matches('/').ends_with("/flags/definitions")
+    }
+
+    /// The body as JSON; `Null` if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
     /// The uuids of its events, in the order of the batch.
     pub fn uuids(&self) -> Vec<&str> {
         self.events.iter().map(|event| event.uuid()).collect()

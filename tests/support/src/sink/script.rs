@@ -156,6 +156,7 @@ impl fmt::Debug for Rule {
 pub(super) struct Judged {
     pub(super) status: u16,
     pub(super) body: String,
+    pub(super) etag: Option<String>,
 }
 
 /// Whether the connection can serve another request.
@@ -187,11 +188,12 @@ pub(super) fn play(
                 None if is_success(*status) => r#"{"status":1}"#,
                 None => r#"{"error":"Server error"}"#,
             };
-            connection.write(&response(*status, "application/json", retry_after.as_deref(), body))?;
+            let retry_after = retry_after.as_ref().map(|value| format!("Retry-After: {value}\r\n")).unwrap_or_default();
+            connection.write(&response(*status, "application/json", &retry_after, body))?;
         }
         Answer::Html200 => {
             let page = "<!DOCTYPE html><html><body>Please log in to the network.</body></html>";
-            connection.write(&response(200, "text/html; charset=utf-8", None, page))?;
+            connection.write(&response(200, "text/html; charset=utf-8", "", page))?;
         }
         Answer::SlowDrip(pause) => {
             for byte in judged.to_bytes() {
@@ -224,22 +226,27 @@ pub(super) fn play(
 }
 
 impl Judged {
+    pub(super) fn new(status: u16, body: String) -> Self {
+        Self { status, body, etag: None }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let content_type = if self.body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
-        response(self.status, content_type, None, &self.body)
+        let etag = self.etag.as_ref().map(|etag| format!("ETag: {etag}\r\n")).unwrap_or_default();
+        response(self.status, content_type, &etag, &self.body)
     }
 }
 
-fn response(status: u16, content_type: &str, retry_after: Option<&str>, body: &str) -> Vec<u8> {
+/// `more` is a whole header line, or nothing.
+fn response(status: u16, content_type: &str, more: &str, body: &str) -> Vec<u8> {
     let reason = reason(status);
-    let retry_after = retry_after.map(|value| format!("Retry-After: {value}\r\n")).unwrap_or_default();
     // A 204 or 304 must not carry a body, or the client would read it as the next answer.
     let (length, body) = if matches!(status, 204 | 304) {
         (String::new(), "")
     } else {
         (format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()), body)
     };
-    format!("HTTP/1.1 {status} {reason}\r\n{retry_after}{length}\r\n{body}").into_bytes()
+    format!("HTTP/1.1 {status} {reason}\r\n{more}{length}\r\n{body}").into_bytes()
 }
 
 fn is_success(status: u16) -> bool {
@@ -252,6 +259,7 @@ fn reason(status: u16) -> &'static str {
         204 => "No Content",
         301 => "Moved Permanently",
         302 => "Found",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         402 => "Payment Required",

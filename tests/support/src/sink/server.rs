@@ -85,6 +85,8 @@ pub(super) struct State {
     pub(super) script: VecDeque<Answer>,
     pub(super) rules: Vec<Rule>,
     pub(super) flags_answer: String,
+    /// The document of flag definitions and its `ETag`.
+    pub(super) definitions: (String, String),
     connections: HashMap<u64, Arc<TcpStream>>,
 }
 
@@ -96,6 +98,7 @@ impl Default for State {
             rules: Vec::new(),
             flags_answer: r#"{"featureFlags":{},"featureFlagPayloads":{},"errorsWhileComputingFlags":false}"#
                 .to_owned(),
+            definitions: (r#"{"flags":[]}"#.to_owned(), "W/\"0\"".to_owned()),
             connections: HashMap::new(),
         }
     }
@@ -179,7 +182,7 @@ fn serve(shared: &Shared, stream: Arc<TcpStream>, number: u64) {
                 // A client may close or reset whenever it likes; what is not HTTP is another matter.
                 if error.kind() == io::ErrorKind::InvalidData {
                     shared.lock().journal.note(format!("connection {number}: {error}"));
-                    let judged = Judged { status: 400, body: "not HTTP".to_owned() };
+                    let judged = Judged::new(400, "not HTTP".to_owned());
                     let _ = script::play(&mut connection, &Answer::AsJudged, &judged, &|_| true);
                 }
                 break;
@@ -233,8 +236,15 @@ fn decide(shared: &Shared, arrival: &Arrival<'_>, head: &Head, body: Body) -> (A
     request.violations.extend(changed);
     let judged = match request.violations.iter().find_map(refusal) {
         Some(refusal) => refusal,
-        None if arrival.route == Route::Flags => Judged { status: 200, body: state.flags_answer.clone() },
-        None => Judged { status: 200, body: r#"{"status":1}"#.to_owned() },
+        None => match arrival.route {
+            Route::Flags | Route::Decide => Judged::new(200, state.flags_answer.clone()),
+            Route::Definitions => {
+                let (document, etag) = state.definitions.clone();
+                let is_known = head.header("if-none-match") == Some(etag.as_str());
+                Judged { etag: Some(etag), ..Judged::new(if is_known { 304 } else { 200 }, document) }
+            }
+            Route::Batch | Route::Unknown => Judged::new(200, r#"{"status":1}"#.to_owned()),
+        },
     };
     let by_rule = |rules: &mut Vec<Rule>| rules.iter_mut().find_map(|rule| rule.answer(&request));
     let answer = arrival.scripted.clone().or_else(|| by_rule(&mut state.rules)).unwrap_or_default();
@@ -247,7 +257,7 @@ fn decide(shared: &Shared, arrival: &Arrival<'_>, head: &Head, body: Body) -> (A
 
 fn refusal(violation: &Violation) -> Option<Judged> {
     let status = violation.refusal?;
-    Some(Judged { status, body: violation.text.clone() })
+    Some(Judged::new(status, violation.text.clone()))
 }
 
 /// A request whose head is known and whose answer is not: until this is dropped, it is under way.

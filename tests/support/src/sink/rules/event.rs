@@ -117,7 +117,10 @@ fn judge_special_properties(name: &str, properties: &Map<String, Value>, finding
                 value.as_object().is_some_and(|groups| groups.values().all(|key| key.is_string() || key.is_number()))
             }
             "$active_feature_flags" => is_array_of_strings(value),
-            _ if key.starts_with("$feature/") => value.is_boolean() || value.is_string(),
+            // The event that reports a flag which does not exist says null.
+            _ if key.starts_with("$feature/") => {
+                value.is_boolean() || value.is_string() || value.is_null() && name == "$feature_flag_called"
+            }
             _ => true,
         };
         findings.note_unless(right, format!("{key} is {value}"));

@@ -33,6 +33,10 @@ pub(super) enum Route {
     Batch,
     /// `POST /flags/`
     Flags,
+    /// `POST /decide/`, the older one
+    Decide,
+    /// `GET /flags/definitions`
+    Definitions,
     /// Nowhere: 404.
     Unknown,
 }
@@ -51,6 +55,8 @@ pub(super) fn route(expectations: &Expectations, head: &Head) -> Route {
     match (head.method.as_str(), path) {
         ("POST", Some("/batch" | "/batch/")) => Route::Batch,
         ("POST", Some("/flags" | "/flags/")) => Route::Flags,
+        ("POST", Some("/decide" | "/decide/")) => Route::Decide,
+        ("GET", Some("/flags/definitions" | "/flags/definitions/")) => Route::Definitions,
         _ => Route::Unknown,
     }
 }
@@ -59,6 +65,10 @@ pub(super) fn judge(expectations: &Expectations, route: Route, head: &Head, body
     let mut findings = Findings::default();
     if route == Route::Unknown {
         findings.refuse(404, format!("nothing is served at {} {}", head.method, head.path));
+        return Verdict { body: body.bytes, violations: findings.list, ..Verdict::default() };
+    }
+    if route == Route::Definitions {
+        judge_definitions_request(expectations, head, &mut findings);
         return Verdict { body: body.bytes, violations: findings.list, ..Verdict::default() };
     }
     judge_headers(expectations, route, head, &body, &mut findings);
@@ -133,7 +143,10 @@ fn judge_headers(expectations: &Expectations, route: Route, head: &Head, body: &
     findings.note_unless(head.path.ends_with('/'), format!("no slash at the end of {}", head.path));
     match route {
         Route::Flags => findings.note_unless(head.query == "v=2", format!("query {:?} instead of v=2", head.query)),
-        Route::Batch | Route::Unknown => findings.note_unless(head.query.is_empty(), format!("query {:?}", head.query)),
+        Route::Decide => findings.note_unless(head.query == "v=3", format!("query {:?} instead of v=3", head.query)),
+        Route::Batch | Route::Definitions | Route::Unknown => {
+            findings.note_unless(head.query.is_empty(), format!("query {:?}", head.query))
+        }
     }
 }
 
@@ -181,11 +194,14 @@ fn judge_text(expectations: &Expectations, route: Route, text: &str, findings: &
         findings.note(format!("{}: a raw newline between its tokens", at(Some(*event))));
     }
     match route {
-        Route::Flags => {
-            judge_flags_request(expectations, &root, findings);
+        Route::Flags | Route::Decide => {
+            let token = if route == Route::Flags { "token" } else { "api_key" };
+            judge_flags_request(expectations, token, &root, findings);
             Vec::new()
         }
-        Route::Batch | Route::Unknown => judge_envelope(expectations, text, &root, &scan, findings),
+        Route::Batch | Route::Definitions | Route::Unknown => {
+            judge_envelope(expectations, text, &root, &scan, findings)
+        }
     }
 }
 
@@ -288,8 +304,31 @@ fn judge_repeated_uuids(events: &[Arc<Event>], findings: &mut Findings) {
     }
 }
 
-fn judge_flags_request(expectations: &Expectations, root: &Map<String, Value>, findings: &mut Findings) {
-    match root.get("token") {
+/// A secret in the header, the token in the query, and nothing else.
+fn judge_definitions_request(expectations: &Expectations, head: &Head, findings: &mut Findings) {
+    let secret = head.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    if !secret.starts_with("phs_") && !secret.starts_with("phx_") {
+        findings.refuse(401, "no secret key in the Authorization header");
+    }
+    let mut query = head.query.split('&');
+    match query.next().and_then(|first| first.strip_prefix("token=")) {
+        Some(token) => {
+            let wrong = expectations.api_key.as_ref().is_some_and(|expected| expected != token);
+            findings.note_unless(!wrong, format!("token is {token:?}"));
+        }
+        None => findings.refuse(401, "no token in the query"),
+    }
+    findings.note_unless(query.next() == Some("send_cohorts"), "the query does not ask for cohorts");
+    findings.note_unless(head.header("content-type").is_none(), "a Content-Type without content");
+}
+
+fn judge_flags_request(
+    expectations: &Expectations,
+    token_key: &str,
+    root: &Map<String, Value>,
+    findings: &mut Findings,
+) {
+    match root.get(token_key) {
         Some(Value::String(token)) => {
             let wrong = expectations.api_key.as_ref().is_some_and(|expected| expected != token);
             findings.note_unless(!wrong, format!("token is {token:?}"));
@@ -297,7 +336,7 @@ fn judge_flags_request(expectations: &Expectations, root: &Map<String, Value>, f
                 findings.refuse(401, "token is empty");
             }
         }
-        _ => findings.refuse(401, "token is no string"),
+        _ => findings.refuse(401, format!("{token_key} is no string")),
     }
     match root.get("distinct_id") {
         Some(Value::String(id)) => findings.note_unless(!id.trim().is_empty(), "distinct_id is blank"),

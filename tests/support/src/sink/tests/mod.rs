@@ -236,6 +236,18 @@ fn flags_are_answered() {
 }
 
 #[test]
+fn the_older_endpoint_knows_the_token_by_another_name() {
+    let sink = Sink::builder().api_key("phc_test").start().unwrap();
+    let mut client = Client::of(&sink);
+    let body = r#"{"api_key":"phc_test","distinct_id":"a","groups":{},"group_properties":{},"geoip_disable":false}"#;
+    assert_eq!(client.post_with("/decide/?v=3", &[], body).unwrap().status, 200);
+    sink.assert_clean();
+    assert_eq!(client.post_with("/decide/?v=2", &[], &body.replace("api_key", "token")).unwrap().status, 401);
+    assert_eq!(sink.violations().len(), 2);
+    assert!(sink.requests().iter().all(|request| request.is_flags() && !request.is_definitions()));
+}
+
+#[test]
 fn what_is_not_http_is_answered_and_noted() {
     for nonsense in ["\r\n\r\n", "GET / HTTP/1.0\r\n\r\n", "POST /batch/ HTTP/1.1\r\nno colon\r\n\r\n"] {
         let sink = Sink::start();
