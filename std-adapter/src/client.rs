@@ -9,9 +9,10 @@ use std::sync::{Arc, Weak};
 
 use quillet_core::{CaptureError, Event, Property, Stats, Uuid};
 
-use crate::config::{ApiKey, ClientBuilder, Config};
+use crate::config::{ClientBuilder, Config};
 use crate::error::{BuildError, FlushError, ImmediateError};
 use crate::hooks::OwnedValue;
+use crate::host::ApiKey;
 use crate::inner::Inner;
 use crate::shared::{GATE_CLOSED, GATE_OFF};
 use crate::spool::Durability;

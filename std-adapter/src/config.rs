@@ -20,7 +20,7 @@ use crate::error::BuildError;
 use crate::exception::ErrorOptions;
 use crate::flags::FlagOptions;
 use crate::hooks::{Delivery, HookVerdict, Hooks, OwnedValue, RequestReport};
-use crate::host::{Endpoint, check_key};
+use crate::host::{ApiKey, Endpoint, check_key};
 use crate::spool::SpoolOptions;
 #[cfg(any(feature = "rustls-no-provider", feature = "native-tls"))]
 use crate::transport::http::TlsOptions;
@@ -66,13 +66,6 @@ const _: () = assert!(BATCH_BYTES_MIN <= limits::BATCH_BYTES_MAX && limits::BATC
 
 /// How a name becomes addresses: [`ClientBuilder::resolver`].
 pub(crate) type ResolveFn = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
-
-/// The project token, or none: a client without one is disabled.
-///
-/// Made from `&str`, `String` and options of them, so that `std::env::var("POSTHOG_API_KEY").ok()` can be passed as it
-/// is. Its `Debug` form does not show the key.
-#[derive(Clone, Default)]
-pub struct ApiKey(Option<String>);
 
 /// Builds a [`Client`]. Every setter takes the builder and returns it; the last call of a setter counts.
 ///
@@ -479,7 +472,7 @@ impl ClientBuilder {
         within("queue_bytes", self.queue_bytes, 0..=QUEUE_BYTES_MAX, "at most 1 GiB")?;
         self.check_super_properties()?;
 
-        let key = self.api_key.0.as_deref().unwrap_or_default();
+        let key = self.api_key.as_deref().unwrap_or_default();
         let api_key = check_key(key).map_err(BuildError::ApiKey)?.map(str::to_owned);
         let sender = match (self.transport.take(), &api_key) {
             (Some(transport), _) => Some(Sender::Own(transport)),
@@ -591,42 +584,6 @@ pub(crate) struct Config {
     pub(crate) spool: SpoolOptions,
     /// How errors are reported, and what no event may say.
     pub(crate) errors: ErrorOptions,
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "ApiKey(…)" } else { "ApiKey(none)" })
-    }
-}
-
-impl From<&str> for ApiKey {
-    fn from(key: &str) -> Self {
-        Self(Some(key.to_owned()))
-    }
-}
-
-impl From<String> for ApiKey {
-    fn from(key: String) -> Self {
-        Self(Some(key))
-    }
-}
-
-impl From<&String> for ApiKey {
-    fn from(key: &String) -> Self {
-        Self(Some(key.clone()))
-    }
-}
-
-impl From<Option<&str>> for ApiKey {
-    fn from(key: Option<&str>) -> Self {
-        Self(key.map(str::to_owned))
-    }
-}
-
-impl From<Option<String>> for ApiKey {
-    fn from(key: Option<String>) -> Self {
-        Self(key)
-    }
 }
 
 /// `value` is within `range`, or an error that says what `option` may be.

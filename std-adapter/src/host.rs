@@ -130,6 +130,55 @@ impl fmt::Display for HostProblem {
 
 impl Error for HostProblem {}
 
+/// The project token, or none: a client without one is disabled.
+///
+/// Made from `&str`, `String` and options of them, so that `std::env::var("POSTHOG_API_KEY").ok()` can be passed as it
+/// is. Its `Debug` form does not show the key.
+#[derive(Clone, Default)]
+pub struct ApiKey(Option<String>);
+
+impl ApiKey {
+    pub(crate) fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "ApiKey(…)" } else { "ApiKey(none)" })
+    }
+}
+
+impl From<&str> for ApiKey {
+    fn from(key: &str) -> Self {
+        Self(Some(key.to_owned()))
+    }
+}
+
+impl From<String> for ApiKey {
+    fn from(key: String) -> Self {
+        Self(Some(key))
+    }
+}
+
+impl From<&String> for ApiKey {
+    fn from(key: &String) -> Self {
+        Self(Some(key.clone()))
+    }
+}
+
+impl From<Option<&str>> for ApiKey {
+    fn from(key: Option<&str>) -> Self {
+        Self(key.map(str::to_owned))
+    }
+}
+
+impl From<Option<String>> for ApiKey {
+    fn from(key: Option<String>) -> Self {
+        Self(key)
+    }
+}
+
 /// What is wrong with an API key: each is something the server answers with 401, or a secret in the wrong place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

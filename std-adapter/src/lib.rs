@@ -69,8 +69,8 @@
 //!
 //! `rustls` (default), `rustls-no-provider`, `platform-verifier`, `native-tls`: how https is spoken; without any, an https
 //! host is an error when the client is built. `gzip`: compressed bodies. `serde`: `Serialize` types as values, payloads of
-//! flags as `Deserialize` types. `regex`: flags with regular expressions are evaluated locally too. `anyhow`, `eyre`: their reports as exceptions. `tracing`: a layer that makes exceptions and steps of events. `test-util`: typed
-//! assertions on a [`MemoryTransport`](transport::memory::MemoryTransport).
+//! flags as `Deserialize` types. `regex`: flags with regular expressions are evaluated locally too. `anyhow`, `eyre`: their
+//! reports as exceptions. `tracing`: a layer that makes exceptions and steps of events. `test-util`: typed assertions on a [`MemoryTransport`](transport::memory::MemoryTransport).
 //!
 //! The README is part of these docs' tests. Why it is built this way: [`design`].
 
@@ -105,13 +105,13 @@ mod worker;
 
 pub use client::{Captured, Client, Poll, ShutdownReport};
 pub use clock::SystemClock;
-pub use config::{ApiKey, ClientBuilder};
+pub use config::ClientBuilder;
 pub use draft::{DRAFT_ADDITIONS_MAX, Draft};
 pub use error::{BuildError, FlushError, ImmediateError};
 pub use exception::ErrorReport;
 pub use flags::{FeatureFlags, FlagError, FlagQuery, FlagsEndpoint, OwnedFlagValue};
 pub use hooks::{Delivery, HookVerdict, OwnedJson, OwnedValue, RequestReport};
-pub use host::{HostProblem, KeyProblem};
+pub use host::{ApiKey, HostProblem, KeyProblem};
 pub use quillet_core::*;
 pub use scope::{SCOPE_PROPERTIES_MAX, Scope, ScopeGuard};
 pub use spool::Durability;

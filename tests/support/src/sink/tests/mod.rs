@@ -242,7 +242,7 @@ fn the_older_endpoint_knows_the_token_by_another_name() {
     let body = r#"{"api_key":"phc_test","distinct_id":"a","groups":{},"group_properties":{},"geoip_disable":false}"#;
     assert_eq!(client.post_with("/decide/?v=3", &[], body).unwrap().status, 200);
     sink.assert_clean();
-    assert_eq!(client.post_with("/decide/?v=2", &[], &body.replace("api_key", "token")).unwrap().status, 401);
+    assert_eq!(client.post_with("/decide/?v=2", &[], body.replace("api_key", "token")).unwrap().status, 401);
     assert_eq!(sink.violations().len(), 2);
     assert!(sink.requests().iter().all(|request| request.is_flags() && !request.is_definitions()));
 }
