@@ -394,7 +394,8 @@ fn evaluating_a_flag_locally_asks_for_no_memory() {
 #[test]
 fn evaluating_a_flag_with_three_conditions_takes_less_than_a_microsecond() {
     let _turn = take_turn();
-    let known = props! { "plan": "pro", "email": "ada@example.com", "n": 7, "version": "1.10.0", "since": "2026-11-20T00:00:00Z" };
+    let since = "2026-11-20T00:00:00Z";
+    let known = props! { "plan": "pro", "email": "ada@example.com", "n": 7, "version": "1.10.0", "since": since };
     let subject = FlagSubject::new("customer-7").person_properties(known);
     let now = Timestamp::from_unix_ms(1_795_424_400_000);
     let document = DEFINITIONS.replace("-30d", "2026-01-01T00:00:00Z");
