@@ -89,6 +89,26 @@ fn the_request_is_the_one_of_the_protocol() {
 }
 
 #[test]
+fn what_is_denied_leaves_in_no_request_either() {
+    let sink = Sink::start();
+    let builder = quick(sink.host()).deny_keys(["email"]).flag_definitions(DEFINITIONS);
+    let client = builder.build().unwrap();
+    let known = props! { "email": "ada@example.com", "plan": "pro", "nested": { "email": "x", "n": 1 } };
+    let (acme, other) = (props! { "email": "a@b", "seats": 40 }, props! { "email": "a@b" });
+    let groups = [FlagGroup::new("company", "acme").properties(acme), FlagGroup::new("project", "p").properties(other)];
+    let query = FlagQuery::new("x").person_properties(known).groups(&groups).device_id("d-1");
+    client.feature_flag("server", query).unwrap_err();
+    let body = flag_requests(&sink)[0].json();
+    assert_eq!(body["person_properties"], json!({ "plan": "pro", "nested": { "n": 1 } }));
+    assert_eq!(
+        (&body["group_properties"], &body["device_id"]),
+        (&json!({ "company": { "seats": 40 } }), &json!("d-1"))
+    );
+    assert_eq!(client.feature_flag("mail", query), Ok(true.into()), "here it may be looked at");
+    check(&client, &sink);
+}
+
+#[test]
 fn values_payloads_and_errors_come_out_as_they_were_sent() {
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Copy {

@@ -70,7 +70,8 @@
 //! `rustls` (default), `rustls-no-provider`, `platform-verifier`, `native-tls`: how https is spoken; without any, an https
 //! host is an error when the client is built. `gzip`: compressed bodies. `serde`: `Serialize` types as values, payloads of
 //! flags as `Deserialize` types. `regex`: flags with regular expressions are evaluated locally too. `anyhow`, `eyre`: their
-//! reports as exceptions. `tracing`: a layer that makes exceptions and steps of events. `test-util`: typed assertions on a [`MemoryTransport`](transport::memory::MemoryTransport).
+//! reports as exceptions. `tracing`: a layer that makes exceptions and steps of events. `test-util`: typed assertions on a
+//! [`MemoryTransport`](transport::memory::MemoryTransport).
 //!
 //! The README is part of these docs' tests. Why it is built this way: [`design`].
 

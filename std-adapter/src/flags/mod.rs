@@ -56,6 +56,7 @@ use crate::error::BuildError;
 use crate::hooks::OwnedValue;
 use crate::inner::Inner;
 use crate::log::Log;
+use crate::redactor::Redactor;
 use crate::shared::{GATE_CLOSED, GATE_OFF};
 use crate::sys::WallClock;
 use crate::transport::FlagSender;
@@ -249,6 +250,8 @@ impl Inner {
 pub(crate) struct Flags {
     options: FlagOptions,
     token: String,
+    /// What no request may say either.
+    redactor: Redactor,
     sender: FlagSender,
     clock: Box<dyn Clock + Send + Sync>,
     wall_clock: WallClock,
@@ -271,7 +274,9 @@ impl Flags {
         let sender = FlagSender::new(config.flags.transport.clone(), config.sender.as_ref());
         let token = config.api_key.clone().unwrap_or_default();
         let log = Log::new(config.enable_logging);
-        let flags = Arc::new(Self::new(config.flags.clone(), token, sender, Box::new(SystemClock::new()), log));
+        let mut flags = Self::new(config.flags.clone(), token, sender, Box::new(SystemClock::new()), log);
+        flags.redactor = config.errors.redactor.clone();
+        let flags = Arc::new(flags);
         if config.thread {
             flags.start_poller()?;
         }
@@ -292,6 +297,7 @@ impl Flags {
             definitions: RwLock::new(options.definitions.clone()),
             options,
             token,
+            redactor: Redactor::default(),
             sender,
             clock,
             wall_clock: WallClock,

@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use quillet_core::flags::{FlagsRequest, REPLY_BYTES_MAX};
+use quillet_core::flags::{FlagGroup, FlagSubject, FlagsRequest, REPLY_BYTES_MAX};
 use quillet_core::{CaptureError, Instant};
 
 use super::Flags;
@@ -17,6 +17,7 @@ use super::cache::{Flight, Found, Key, Landing, Outcome};
 use super::config::FlagsEndpoint;
 use super::error::FlagError;
 use super::query::FlagQuery;
+use crate::redactor::Redactor;
 use crate::transport::flags::{FlagFailure, FlagRequest, FlagResponse, FlagTransport};
 
 /// The wait before the first retry; it doubles with each further one.
@@ -118,12 +119,11 @@ impl Flags {
     }
 
     fn body(&self, query: &FlagQuery<'_>, keys: &[&str]) -> Result<Vec<u8>, FlagError> {
-        let request = FlagsRequest::new(&self.token, &query.subject)
-            .keys(keys)
-            .disable_geoip(query.disable_geoip)
-            .for_decide(self.options.endpoint == FlagsEndpoint::Decide);
-        // A `Serialize` of the caller's may panic.
-        let encoded = catch_unwind(AssertUnwindSafe(|| {
+        let encode = |subject: &FlagSubject<'_>| {
+            let request = FlagsRequest::new(&self.token, subject)
+                .keys(keys)
+                .disable_geoip(query.disable_geoip)
+                .for_decide(self.options.endpoint == FlagsEndpoint::Decide);
             let mut body = Vec::new();
             let bytes = request.bytes()?;
             body.try_reserve_exact(bytes).map_err(|_| CaptureError::TooLarge)?;
@@ -131,6 +131,22 @@ impl Flags {
             let len = request.encode(&mut body)?;
             body.truncate(len);
             Ok(body)
+        };
+        // A `Serialize` of the caller's may panic.
+        let encoded = catch_unwind(AssertUnwindSafe(|| {
+            if !self.redactor.is_needed() {
+                return encode(&query.subject);
+            }
+            let groups = query.subject.given_groups();
+            if groups.len() > REDACTED_GROUPS_MAX {
+                return Err(CaptureError::TooLarge);
+            }
+            self.redactor.list(query.subject.given_properties(), |person| {
+                redacted_groups(&self.redactor, groups, &[], &|groups| {
+                    let subject = query.subject;
+                    encode(&subject.person_properties(person).groups(groups))
+                })
+            })
         }));
         encoded.unwrap_or(Err(CaptureError::InvalidValue)).map_err(FlagError::Property)
     }
@@ -144,6 +160,24 @@ impl Flags {
     pub(super) fn person(&self, distinct_id: &str) -> u64 {
         self.hashers[0].hash_one(distinct_id)
     }
+}
+
+/// Groups in a query of a client that denies keys: each takes a level of the stack. PostHog knows five types of groups.
+const REDACTED_GROUPS_MAX: usize = 16;
+
+/// Hands on the groups without what is denied, `done` being those before `rest`.
+fn redacted_groups<T>(
+    redactor: &Redactor,
+    rest: &[FlagGroup<'_>],
+    done: &[FlagGroup<'_>],
+    then: &dyn Fn(&[FlagGroup<'_>]) -> T,
+) -> T {
+    let Some((group, rest)) = rest.split_first() else { return then(done) };
+    redactor.list(group.given_properties(), |properties| {
+        let mut done = done.to_vec();
+        done.push(FlagGroup::new(group.group_type(), group.group_key()).properties(properties));
+        redacted_groups(redactor, rest, &done, then)
+    })
 }
 
 /// Whoever leads a flight ends it, also when something panics on the way.

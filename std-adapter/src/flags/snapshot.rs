@@ -19,10 +19,10 @@ use crate::client::Captured;
 use crate::hooks::OwnedJson;
 use crate::inner::Inner;
 
-/// The flags of somebody, as [`Client::feature_flags`] found them.
+/// The flags of somebody, as [`Client::feature_flags`](crate::Client::feature_flags) found them.
 ///
-/// Reading one tells PostHog so, once, as [`Client::feature_flag`] does; payloads, keys and iteration are silent. The
-/// values stay what they were, and a snapshot keeps no client alive.
+/// Reading one tells PostHog so, once, as [`Client::feature_flag`](crate::Client::feature_flag) does; payloads, keys and
+/// iteration are silent. The values stay what they were, and a snapshot keeps no client alive.
 pub struct FeatureFlags {
     client: Weak<Inner>,
     distinct_id: String,
