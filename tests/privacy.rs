@@ -15,6 +15,8 @@ use quillet_support::{Answer, Sink};
 use serde_json::json;
 use std::fmt;
 use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::{fs, path::Path};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -145,4 +147,25 @@ fn opting_out_breaks_off_a_request() {
     common::within(PATIENCE, || client.opt_out());
     let stats = conserved(&client);
     assert_eq!(stats.pending, 0);
+}
+
+/// The bytes under a folder, all files together.
+#[cfg(target_os = "linux")]
+fn bytes_under(folder: &Path) -> Vec<u8> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { bytes_under(&path) } else { fs::read(path).unwrap() }).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn opting_out_leaves_nothing_in_the_spool() {
+    let folder = std::env::temp_dir().join(format!("quillet-opt-out-{}", std::process::id()));
+    let holds_it = || bytes_under(&folder).windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+    let client = quick("http://127.0.0.1:9").spool_dir(&folder).build().unwrap();
+    accepted(client.capture(event!("before", "ada", { "secret": SECRET })));
+    assert!(holds_it());
+    client.opt_out();
+    assert!(!holds_it());
+    drop(client);
+    fs::remove_dir_all(&folder).unwrap();
 }

@@ -69,6 +69,44 @@ fn a_panic_is_of_the_person_set_for_it() {
     sink.assert_clean();
 }
 
+/// Everything that is said of a panic, but for what differs from run to run: addresses, images, numbers of threads, lines.
+#[test]
+fn a_panic_says_exactly_this() {
+    let sink = Sink::start();
+    crash(&sink, &["panic", "std", "hook"]);
+    let [event] = &exceptions(&sink)[..] else { panic!("not one exception") };
+    let mut properties = event.value["properties"].clone();
+    properties.as_object_mut().unwrap().remove("$debug_images");
+    properties["$exception_panic_line"] = 0.into();
+    properties["$exception_panic_column"] = 0.into();
+    let entry = &mut properties["$exception_list"][0];
+    if cfg!(target_os = "linux") {
+        assert!(entry["thread_id"].is_i64());
+        entry.as_object_mut().unwrap().remove("thread_id");
+    }
+    let frames = entry["stacktrace"]["frames"].as_array_mut().unwrap();
+    frames.retain(|frame| frame.get("instruction_addr").is_none());
+    frames[0]["lineno"] = 0.into();
+    frames[0]["colno"] = 0.into();
+    let file = "tests/crash/src/end.rs";
+    let golden = serde_json::json!({
+        "$lib": "quillet", "$lib_version": env!("CARGO_PKG_VERSION"), "$is_server": true, "release": "1.2.3",
+        "$process_person_profile": false,
+        "$exception_level": "error",
+        "$exception_source": "rust.panic_hook",
+        "$exception_list": [{
+            "type": "Panic", "value": "the bank broke",
+            "mechanism": {"type": "panic", "exception_id": 0},
+            "stacktrace": {"type": "raw", "frames": [
+                {"platform": "native", "lang": "rust", "filename": file, "lineno": 0, "colno": 0, "in_app": true},
+            ]},
+        }],
+        "$exception_panic_file": file, "$exception_panic_line": 0, "$exception_panic_column": 0,
+        "$exception_thread_name": "worker",
+    });
+    assert_eq!(properties, golden);
+}
+
 #[test]
 fn a_panic_takes_the_person_and_properties_of_its_scope_and_the_steps_before_it() {
     for thread in ["main", "std", "c"] {
