@@ -16,11 +16,10 @@ use std::time::{Duration, Instant};
 /// Numbers that one start owns.
 const NUMBERS: u64 = 1_000_000;
 
-/// Most bytes that one start captures, and what an event takes besides its padding.
-const START_BYTES: u64 = 600_000;
+/// What an event takes besides its padding, in bytes.
 const EVENT_BYTES: u64 = 300;
 
-/// Ends that a victim brings about itself, other than a child, which is one of [`Plan::siblings`]' kind.
+/// Ends that a victim brings about itself. With a child it goes on, and both are killed.
 const OWN_ENDS: [&str; 14] = [
     "panic",
     "panic_thread",
@@ -56,6 +55,8 @@ pub struct Plan {
     pub pad_bytes: usize,
     /// Events a second; 0 is as many as possible.
     pub rate: u64,
+    /// Most bytes that one start captures: what all of them leave in an outage must fit the spool, and the sink's memory.
+    pub start_bytes: u64,
     /// Longest life of a victim, from its start or from when it is ready.
     pub life: Duration,
     /// Whether some die of SIGTERM, of themselves or with a child; otherwise all are killed.
@@ -88,14 +89,31 @@ impl Plan {
             queue_bytes: 256 * 1024,
             pad_bytes: 200,
             rate: 10_000,
+            start_bytes: 600_000,
             life: Duration::from_millis(50),
             has_other_ends: false,
             root: std::env::temp_dir(),
         }
     }
 
+    /// Deaths in the middle of a capture, as many as can be had: nothing but captures for a few milliseconds, all of it
+    /// found by the last recovery, whose counters say whether a frame was not whole.
+    pub fn dense(seed: u64, starts: usize) -> Self {
+        Self {
+            threads: 2,
+            queue_bytes: 1024 * 1024,
+            rate: 0,
+            start_bytes: 1_500_000,
+            life: Duration::from_millis(4),
+            ..Self::new(seed, Server::Refusing, starts.min(20))
+        }
+    }
+
     /// Everything that can be varied, by the seed.
     pub fn random(seed: u64, starts: usize) -> Self {
+        if seed.is_multiple_of(3) {
+            return Self::dense(seed, starts);
+        }
         let mut random = Random::new(seed);
         let memory = Path::new("/dev/shm");
         let is_in_memory = random.once_in(2) && memory.is_dir();
@@ -128,8 +146,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}: {:?}, {} starts, {} at once, {} clients, {} threads, {} events/s, lanes of {} KiB, pad {}, life {:?}, \
-             {}, {}",
+            "seed {}: {:?}, {} starts, {} at once, {} clients, {} threads, {} events/s, \
+             lanes of {} KiB, pad {}, life {:?}, {}, {}",
             self.seed,
             self.server,
             self.starts,
@@ -241,8 +259,7 @@ impl<'p> Round<'p> {
         start.threads = self.plan.threads;
         start.clients = self.plan.clients;
         start.rate = self.plan.rate;
-        // What all of them leave in an outage must fit the spool, and the sink's memory.
-        start.max = Some(START_BYTES / (EVENT_BYTES + self.plan.pad_bytes as u64 / 2));
+        start.max = Some(self.plan.start_bytes / (EVENT_BYTES + self.plan.pad_bytes as u64 / 2));
         start.queue_bytes = self.plan.queue_bytes;
         start.pad_bytes = self.plan.pad_bytes;
         start

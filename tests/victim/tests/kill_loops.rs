@@ -33,6 +33,12 @@ fn as_fast_as_it_can() {
     assert!(findings.accepted > 1000, "{findings}");
 }
 
+#[test]
+fn in_the_middle_of_a_capture() {
+    let findings = clean(&Plan::dense(7, STARTS));
+    assert!(findings.accepted > 1000, "{findings}");
+}
+
 /// A server so slow that the dead leave faster than the living recover: most kills interrupt a recovery.
 #[test]
 fn kills_during_recovery() {

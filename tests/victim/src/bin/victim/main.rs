@@ -16,8 +16,8 @@
 //! | `TORTURE_CRASH`, `TORTURE_CRASH_AFTER_MS` | `none`, or how to crash oneself, that long after `R` |
 //!
 //! What it writes to standard output is in `lines.rs`, how it crashes in `ends.rs`. On standard error it says which
-//! durability was reached, and at the end its counters. With [`options`] come three variables that only the drivers of
-//! this repository use.
+//! durability was reached, and at the end its counters. Three more variables, which only the drivers of this repository
+//! use, are in `options.rs`.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test program may")]
@@ -32,7 +32,7 @@ mod signals;
 use options::{Mode, Options};
 use producers::Producers;
 use quillet::{Client, ClientBuilder};
-use signals::Told;
+use signals::{Sigterm, Told};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -46,8 +46,8 @@ const PRODUCERS_END: Duration = Duration::from_secs(1);
 static CLIENTS: OnceLock<Vec<Client>> = OnceLock::new();
 
 fn main() {
-    // Before there are threads, so that all of them leave the signal to this one.
-    signals::hold_back_sigterm();
+    // Before there are other threads, so that they all leave the signal alone.
+    let mut sigterm = Sigterm::hold_back();
     let options = Options::from_env();
     let clients = CLIENTS.get_or_init(|| (0..options.clients).map(|_| start(&options)).collect());
     if let Some(crash) = options.crash.as_deref().filter(|crash| !ends::is_known(crash)) {
@@ -61,13 +61,16 @@ fn main() {
     let mut crash = options.crash_after.map(|after| Instant::now() + after);
     loop {
         let look = (options.mode == Mode::Recover).then(|| Instant::now() + LOOK);
-        match signals::wait_for_sigterm([crash, look].into_iter().flatten().min()) {
+        match sigterm.wait([crash, look].into_iter().flatten().min()) {
             Told::ToStop => break,
             Told::Nothing if crash.is_some_and(|at| at <= Instant::now()) => {
                 crash = None;
                 match ends::end(options.crash.as_deref().unwrap_or_default()) {
                     ends::Survived::AsItWas => {}
-                    ends::Survived::AsChild => producers = Producers::start(clients, &options, producers::CHILD_OFFSET),
+                    ends::Survived::AsChild => {
+                        sigterm = Sigterm::hold_back();
+                        producers = Producers::start(clients, &options, producers::CHILD_OFFSET);
+                    }
                     ends::Survived::ToReturn => return,
                 }
             }
