@@ -471,6 +471,11 @@ impl Recovery {
             self.put_aside(&mut claim);
             return None;
         }
+        // Whoever read it before may have been killed by chance: in a crash loop, three times by chance. So it is read again
+        // only by a process that has lived for a while, at the second look, or the third.
+        if attempts as usize >= self.scans {
+            return None;
+        }
         claim.write(&attempts.saturating_add(1).to_le_bytes(), ATTEMPTS_AT).ok()?;
         Some(Adopted { claim, header, is_reported: false, next_lane: 0, is_sound: true, replay: None })
     }
