@@ -6,12 +6,14 @@
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quillet::{
-    Batch, Captured, Client, Common, Event, Lane, Outcome, Property, Ring, Stamper, Timestamp, Transport, event, props,
+    Batch, Captured, Client, Common, Durability, Event, Lane, Outcome, Property, Ring, Stamper, Timestamp, Transport,
+    event, props,
 };
 use quillet_support::measure::Case;
 use quillet_support::reference::{Checkout, Checkouts, KEYS, NAME};
@@ -19,6 +21,7 @@ use quillet_support::reference::{Checkout, Checkouts, KEYS, NAME};
 /// The names that others look for in the figures.
 pub const LITERAL_KEYS: &str = "quillet capture, literal keys";
 pub const RUN_TIME_KEYS: &str = "quillet capture, run-time keys";
+pub const WITH_SPOOL: &str = "quillet capture, literal keys, spool";
 
 /// 2026-11-23T09:00:00.250000Z, in microseconds.
 pub const NOW: u64 = 1_795_424_400_250_000;
@@ -51,25 +54,46 @@ impl Transport for Nowhere {
 
 /// `Client::capture` of the reference event, its name and keys written in the source.
 pub fn capture_literal_keys() -> Case<'static> {
-    capture(LITERAL_KEYS, |client, Checkout { id, plan, amount_cents, path }| {
-        let properties = props! { "plan": plan, "amount_cents": amount_cents, "path": path };
-        client.capture(event!("checkout_completed", id).properties(properties))
-    })
+    capture(LITERAL_KEYS, None, with_literal_keys)
+}
+
+/// The same into a queue that is a mapped file.
+pub fn capture_with_spool() -> Case<'static> {
+    capture(
+        WITH_SPOOL,
+        Some(&std::env::temp_dir().join(format!("quillet-bench-{}", std::process::id()))),
+        with_literal_keys,
+    )
 }
 
 /// The same with a name and keys that are known only when the program runs.
 pub fn capture_run_time_keys() -> Case<'static> {
-    capture(RUN_TIME_KEYS, |client, checkout| {
+    capture(RUN_TIME_KEYS, None, |client, checkout| {
         let (name, keys) = black_box((NAME, KEYS));
         client.capture(Event::new(name, checkout.id).properties(&with_keys(&checkout, &keys)))
     })
 }
 
-fn capture(name: &'static str, capture: fn(&Client, Checkout) -> Captured) -> Case<'static> {
+#[inline(always)]
+fn with_literal_keys(client: &Client, Checkout { id, plan, amount_cents, path }: Checkout) -> Captured {
+    let properties = props! { "plan": plan, "amount_cents": amount_cents, "path": path };
+    client.capture(event!("checkout_completed", id).properties(properties))
+}
+
+fn capture(name: &'static str, spool: Option<&Path>, capture: fn(&Client, Checkout) -> Captured) -> Case<'static> {
     let nowhere = Nowhere::default();
     // No thread of its own: it delivers when told to.
     let builder = Client::builder("phc_bench").transport(nowhere.clone()).without_thread().queue_bytes(RING_BYTES);
-    let client = builder.max_queue_size(1_000_000).max_batch_events(100_000).build().unwrap();
+    let mut builder = builder.max_queue_size(1_000_000).max_batch_events(100_000);
+    if let Some(folder) = spool {
+        builder = builder.spool_dir(folder);
+    }
+    let client = builder.build().unwrap();
+    assert_eq!(spool.is_some(), client.durability() != Durability::Memory, "{:?}", client.durability());
+    if let Some(folder) = spool {
+        // The mapping needs no name, and nothing is to stay behind.
+        std::fs::remove_dir_all(folder).unwrap();
+    }
     let mut checkouts = Checkouts::new();
     assert!(capture(&client, checkouts.next()).is_accepted());
     client.flush(Duration::from_secs(10)).unwrap();

@@ -77,6 +77,7 @@ fn all_cases() -> Vec<Case<'static>> {
     vec![
         cases::capture_literal_keys(),
         cases::capture_run_time_keys(),
+        cases::capture_with_spool(),
         encode_reference(),
         stamp(),
         cases::ring("ring, grant and commit"),

@@ -72,6 +72,7 @@ fn all_cases() -> Vec<Case<'static>> {
         serialisers::serde_json_core(),
         cases::capture_literal_keys(),
         cases::capture_run_time_keys(),
+        cases::capture_with_spool(),
     ]
 }
 
