@@ -4,8 +4,8 @@
 //! longest output fits and then stores without looking; where that is not certain it takes a cold path which checks
 //! each piece. What does not fit sets a mark that stays, and nothing is ever written outside the memory given.
 //!
-//! [`Out`] has a second implementation, [`Counter`], which only adds up lengths: the encoder that writes an event is
-//! also the one that measures it.
+//! Over no memory at all, a [`Writer`] only adds up lengths: the encoder that writes an event is also the one that measures
+//! it.
 
 #![allow(unsafe_code, reason = "stores without bounds checks per byte; each block states the room that was asked for")]
 
