@@ -316,6 +316,19 @@ impl<'m, const LANES: usize> Batcher<'m, LANES> {
         self.lanes.get(lane).map(|lane| &lane.consumer)
     }
 
+    /// Lets every frame that is committed and in no batch be changed in place: those that were never given out.
+    pub(crate) fn for_each_waiting(&mut self, mut change: impl FnMut(&mut [u8])) {
+        for lane in &mut self.lanes {
+            let from = if lane.frozen.events == 0 { lane.consumer.tail() } else { lane.frozen.end };
+            let to = lane.consumer.head();
+            let (first, second) = lane.consumer.slices_mut(from, to);
+            for frame in [first, second].into_iter().flat_map(|slice| slice.split_inclusive_mut(|&byte| byte == b'\n'))
+            {
+                change(frame);
+            }
+        }
+    }
+
     /// Wants everything committed by now to be sent, and says what that is: a committed count per lane.
     pub(crate) fn flush(&mut self) -> [usize; LANES] {
         for lane in &mut self.lanes {

@@ -53,7 +53,7 @@ impl<'m> Lane<'m> {
     ///
     /// [`CaptureError::Full`] if the ring has no room or holds `events_max` events; each other [`CaptureError`] for what
     /// it says. The ring is then as it was before.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub fn capture(&mut self, event: &Event<'_>, common: &Common<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
         match self.capture_plain(event, || *common, now) {
             Some(uuid) => Ok(uuid),
@@ -66,7 +66,7 @@ impl<'m> Lane<'m> {
     /// [`capture_any`](Lane::capture_any), as [`capture`](Lane::capture) does.
     ///
     /// Usual are a name, an id and flat properties without anything to escape, where there is room.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub fn capture_plain<'c>(
         &mut self,
         event: &Event<'_>,

@@ -103,7 +103,7 @@ impl<'a> Common<'a> {
     ///
     /// `block` must be a copy of [`as_block`](Common::as_block); anything else makes events that are not JSON.
     #[must_use]
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub fn over<'b>(&self, block: &'b [u8]) -> Common<'b> {
         Common { block, len: self.len, mask: self.mask, has_names: self.has_names }
     }
@@ -154,33 +154,33 @@ impl<'a> Common<'a> {
         self.block
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn mask(&self) -> u64 {
         self.mask
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn has_names(&self) -> bool {
         self.has_names
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn padded_len(&self) -> usize {
         self.block.len()
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn block(&self) -> &'a [u8] {
         self.block
     }
 
     /// Bytes of the block that are text.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn write(&self, out: &mut impl Out) {
         out.block(self.block, self.len);
     }
@@ -230,6 +230,7 @@ impl Default for Common<'static> {
 
 /// Why super properties could not be rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum CommonError {
     /// More than [`SUPER_PROPERTIES_MAX`] of them.

@@ -5,7 +5,12 @@
 use crate::exception::Exception;
 use crate::property::Property;
 use crate::uuid::Uuid;
-use crate::wire::{event::Shape, key, timestamp::Timestamp, writer::SlotLen};
+use crate::wire::{
+    event::{RARE_ENCODING, RareEncoding, Shape},
+    key,
+    timestamp::Timestamp,
+    writer::SlotLen,
+};
 
 /// Something that happened, ready to be captured.
 ///
@@ -34,13 +39,13 @@ pub struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// An event called `name` (1 to 200 bytes) by the person `distinct_id` (1 to 200 characters, not only white space).
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn new(name: &'a str, distinct_id: &'a str) -> Self {
         Self { name: Name::Text(name), distinct_id, properties: &[], rare: None }
     }
 
     /// The same with a name rendered at compile time. [`event!`](crate::event) writes this.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn literal(name: &'static LiteralName, distinct_id: &'a str) -> Self {
         let name = if name.len.get() == 0 { Name::Text(name.text) } else { Name::Literal(name) };
         Self { name, distinct_id, properties: &[], rare: None }
@@ -81,7 +86,7 @@ impl<'a> Event<'a> {
     }
 
     /// The event's properties. They win over super properties of the same name.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn properties(mut self, properties: &'a [Property<'a>]) -> Self {
         self.properties = properties;
         self
@@ -98,32 +103,32 @@ impl<'a> Event<'a> {
 
     /// Person properties to overwrite (`$set`); for [`group_identify`](Event::group_identify) the group's.
     pub const fn set(self, properties: &'a [Property<'a>]) -> Self {
-        self.with_rare(Rare { set: properties, ..self.odd() })
+        self.with_rare(Rare { set: properties, ..self.said_oddly() })
     }
 
     /// Person properties to set where the person lacks them (`$set_once`).
     pub const fn set_once(self, properties: &'a [Property<'a>]) -> Self {
-        self.with_rare(Rare { set_once: properties, ..self.odd() })
+        self.with_rare(Rare { set_once: properties, ..self.said_oddly() })
     }
 
     /// Person properties to remove (`$unset`).
     pub const fn unset(self, keys: &'a [&'a str]) -> Self {
-        self.with_rare(Rare { unset: keys, ..self.odd() })
+        self.with_rare(Rare { unset: keys, ..self.said_oddly() })
     }
 
     /// Groups the event belongs to, as pairs of type and key (`$groups`).
     pub const fn groups(self, groups: &'a [(&'a str, &'a str)]) -> Self {
-        self.with_rare(Rare { groups, ..self.odd() })
+        self.with_rare(Rare { groups, ..self.said_oddly() })
     }
 
     /// Whether the server keeps a person for the distinct id; `false` makes the event personless.
     pub const fn person_profile(self, process: bool) -> Self {
-        self.with_rare(Rare { person_profile: Some(process), ..self.odd() })
+        self.with_rare(Rare { person_profile: Some(process), ..self.said_oddly() })
     }
 
     /// Whether the server must not derive a place from the sender's address, for this event.
     pub const fn disable_geoip(self, disable: bool) -> Self {
-        self.with_rare(Rare { disable_geoip: Some(disable), ..self.odd() })
+        self.with_rare(Rare { disable_geoip: Some(disable), ..self.said_oddly() })
     }
 
     /// When it happened. Taken as given; otherwise the time of the capture.
@@ -137,7 +142,7 @@ impl<'a> Event<'a> {
     }
 
     /// The event's name.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn name(&self) -> &'a str {
         match self.name {
             Name::Literal(literal) => literal.text,
@@ -155,21 +160,20 @@ impl<'a> Event<'a> {
         self.properties
     }
 
-    /// What few events say, said or not.
-    #[inline(always)]
+    /// What few events say, if it is more than time and uuid.
+    #[inline]
+    pub(crate) const fn odd(&self) -> Option<&Rare<'a>> {
+        match &self.rare {
+            Some(rare) if rare.is_odd => Some(rare),
+            _ => None,
+        }
+    }
+
+    /// What few events say, said or not. NB: whoever calls it links the code that encodes such events.
     pub(crate) const fn rare(&self) -> &Rare<'a> {
         match &self.rare {
             Some(rare) => rare,
             None => const { &Rare::NONE },
-        }
-    }
-
-    /// Whether the event says more than name, id, properties, time and uuid.
-    #[inline(always)]
-    pub(crate) const fn is_odd(&self) -> bool {
-        match &self.rare {
-            Some(rare) => rare.is_odd,
-            None => false,
         }
     }
 
@@ -182,7 +186,7 @@ impl<'a> Event<'a> {
         self
     }
 
-    const fn odd(&self) -> Rare<'a> {
+    const fn said_oddly(&self) -> Rare<'a> {
         Rare { is_odd: true, ..*self.rare() }
     }
 }
@@ -203,6 +207,7 @@ pub(crate) struct Rare<'a> {
     pub(crate) anonymous: bool,
     /// Whether anything but `uuid` and `timestamp` was said.
     pub(crate) is_odd: bool,
+    pub(crate) encoding: &'static RareEncoding,
 }
 
 impl Rare<'_> {
@@ -218,6 +223,7 @@ impl Rare<'_> {
         timestamp: None,
         anonymous: false,
         is_odd: false,
+        encoding: &RARE_ENCODING,
     };
 
     const ODD: Self = Self { is_odd: true, ..Self::NONE };

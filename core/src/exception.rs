@@ -311,6 +311,7 @@ impl<'a> Image<'a> {
 
 /// What kind of boundary saw an error, in PostHog's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Mechanism {
     /// A deliberate capture.
@@ -347,6 +348,7 @@ impl Mechanism {
 
 /// How bad an error was, in PostHog's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Level {
     /// The program ends of it.

@@ -40,8 +40,9 @@
 use crate::batcher::{Batcher, Surplus};
 use crate::limits;
 use crate::retry::{Backoff, Verdict, classify};
+use crate::uptime::{Boots, Settled};
 use crate::wire::batch::{Batch, Envelope};
-use crate::{Consumer, Counters, DropReason, Instant, Outcome};
+use crate::{Consumer, Counters, DropReason, Instant, Outcome, log};
 use core::fmt;
 use core::time::Duration;
 
@@ -59,6 +60,7 @@ const COMMIT_WAIT: Duration = Duration::from_millis(1);
 
 /// When to send, how much, and what to do when it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Policy {
     /// Events pending over all lanes that make a batch due. Never more than `queue_events_max`, or a single lane could not
     /// reach it.
@@ -106,6 +108,7 @@ impl Default for Policy {
 
 /// Who gives way when a lane is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Overflow {
     /// The event that finds no room is refused, where it is captured.
@@ -118,6 +121,7 @@ pub enum Overflow {
 
 /// What happens to events when the retries are used up, the server refuses the key, or the shutdown's deadline comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Exhausted {
     /// They are dropped, or rejected, and counted.
@@ -211,6 +215,7 @@ pub enum Action<'f> {
 
 /// What [`Flusher::handle_outcome`] made of an outcome, for diagnostics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Report {
     /// What the outcome was taken for; `None` if no batch was out.
@@ -244,6 +249,7 @@ pub struct FlushMark<const LANES: usize> {
 
 /// What became of what was pending at a [`FlushMark`], as of the last poll or outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum FlushState {
     /// Some of it is still to be sent.
@@ -339,6 +345,11 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
             Verdict::Retry { after } => self.retry(now, after, &mut report),
             Verdict::Unreachable => self.wait(now, None, &mut report),
         }
+        if verdict == Verdict::Delivered {
+            log::debug!("{}", report);
+        } else {
+            log::warning!("{}", report);
+        }
         self.check();
         report
     }
@@ -380,6 +391,18 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
     /// batch on the wire will not be known.
     pub fn discard(&mut self) {
         self.close(DropReason::Discarded);
+    }
+
+    /// Gives the events captured without a clock their true times, once `boots` knows the time; see
+    /// [`uptime`](crate::uptime).
+    ///
+    /// Only those that were never given out are touched, so that no event is sent with two times. Call it between the
+    /// moment the time becomes known and the next poll; until then, do not poll, or events leave with their uptimes.
+    /// Reads every pending byte. Calling it again changes nothing but what was captured without a clock since.
+    pub fn settle_times(&mut self, boots: &Boots<'_>) -> Settled {
+        let mut settled = Settled::default();
+        self.batcher.for_each_waiting(|frame| settled.settle(frame, boots));
+        settled
     }
 
     /// What was decided so far.

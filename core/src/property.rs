@@ -100,14 +100,14 @@ const _: () = assert!(size_of::<Key<'_>>() == 2 * size_of::<usize>(), "the hot p
 
 impl Key<'static> {
     /// A key rendered at compile time.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn literal(key: &'static LiteralKey) -> Self {
         if key.len.get() == 0 || key.mask == DOLLAR_MASK { Self::Text(key.text) } else { Self::Literal(key) }
     }
 }
 
 impl<'a> Key<'a> {
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) const fn text(&self) -> &'a str {
         match self {
             Self::Literal(literal) => literal.text,

@@ -54,8 +54,21 @@ impl<'a> RawJson<'a> {
     /// How many arrays and objects lie within each other at the deepest point; 0 for a value that is neither. Found by
     /// reading the text once more.
     pub fn depth(&self) -> usize {
-        let Validator { depth_seen, .. } = self.read_again();
-        depth_seen
+        // It was checked, so brackets outside of strings are all there is to know.
+        let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+        for byte in self.text.bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = in_string,
+                b'"' => in_string = !in_string,
+                _ if in_string => {}
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            deepest = depth.max(deepest);
+        }
+        deepest
     }
 
     /// Bytes that [`write_minified`](Self::write_minified) emits in all. Found by reading the text once more.
@@ -85,6 +98,7 @@ impl<'a> RawJson<'a> {
 
 /// Why a text is no [`RawJson`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct RawJsonError {
     /// What is wrong.
@@ -103,6 +117,7 @@ impl core::error::Error for RawJsonError {}
 
 /// What is wrong with a text that is no [`RawJson`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RawJsonErrorKind {
     /// The text ends inside a value, or holds none.

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 /// What is to become of the events of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Verdict {
     /// The server has them.
@@ -128,6 +129,14 @@ pub fn parse_retry_after(value: &[u8], now: Option<Timestamp>) -> Option<Duratio
     let now = now?;
     let wait = http_date(value, now)?.as_unix_micros().checked_sub(now.as_unix_micros())?;
     if wait == 0 { None } else { Some(Duration::from_micros(wait)) }
+}
+
+/// Reads a date as HTTP writes it, in one of its three forms; a year of two digits lies within 50 years of 2026.
+///
+/// A server's `Date` header is how a device without a clock learns the time.
+pub fn parse_date(value: &[u8]) -> Option<Timestamp> {
+    const MID_2026: Timestamp = Timestamp::from_unix_ms(1_782_000_000_000);
+    http_date(value.trim_ascii(), MID_2026)
 }
 
 /// ```text

@@ -49,6 +49,7 @@ pub trait WriteJson {
 
 /// Why a value was not serialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SerializeError {
     /// The sink has no room for it.

@@ -3,7 +3,7 @@
 //! In: the wall clock's reading and one lane's random state. Out: a [`Stamp`], which the encoder writes first.
 
 use crate::uuid::{Prng, Uuid, hex_digits};
-use crate::wire::digits::three_digits;
+use crate::wire::digits::{divide, three_digits};
 use crate::wire::timestamp::Timestamp;
 
 /// How far a lane's timestamps may run ahead of its clock, in microseconds, to keep events of a burst apart.
@@ -72,7 +72,7 @@ impl Stamper {
     ///
     /// Of a uuid's 74 random bits, 62 are drawn for each event and 12 for all of one lane's events in a millisecond: so the
     /// first half of its text belongs to the millisecond and is there when the next event comes.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn stamp(&mut self, now: Timestamp) -> Stamp {
         let now = now.as_unix_micros();
         let next = self.last.wrapping_add(1);
@@ -116,13 +116,13 @@ impl Stamper {
     }
 
     /// The uuid of the latest stamp.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn uuid(&self, stamp: &Stamp) -> Uuid {
         Uuid::from_halves([self.high, stamp.low])
     }
 
     /// The beginning of a frame, in which the uuid's second half and the microseconds are missing.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn head(&self) -> &[u8; HEAD_SLOT_BYTES] {
         &self.head
     }
@@ -137,9 +137,10 @@ impl Stamper {
     #[cold]
     #[inline(never)]
     fn turn(&mut self, micros: u64) -> u64 {
-        let since = micros % 1_000;
+        let (ms, since) = divide(micros, 1_000);
+        let since = u64::from(since);
         self.ms_start = micros - since;
-        let uuid = Uuid::v7(micros / 1_000, [self.prng.next(), 0]);
+        let uuid = Uuid::v7(ms, [self.prng.next(), 0]);
         let [high, _] = uuid.halves();
         self.high = high;
         self.put_high(uuid);
@@ -147,7 +148,8 @@ impl Stamper {
         if of_second < 1_000_000 {
             self.put(FRACTION_AT, &three_digits(of_second as u32 / 1_000));
         } else {
-            self.second_start = micros - micros % 1_000_000;
+            let (_, ms_of_second) = divide(ms, 1_000);
+            self.second_start = self.ms_start - u64::from(ms_of_second * 1_000);
             self.put(TIMESTAMP_AT, &Timestamp::from_unix_micros(micros).text());
         }
         since
@@ -162,7 +164,7 @@ impl Stamper {
         self.put(UUID_AT + 14, &[e, f, g, h]);
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn put<const N: usize>(&mut self, at: usize, text: &[u8; N]) {
         if let Some(place) = self.head.get_mut(at..at + N) {
             place.copy_from_slice(text);

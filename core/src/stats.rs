@@ -9,6 +9,7 @@ use core::fmt;
 ///
 /// Capturing never panics and never waits; ignoring this value is fine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum CaptureError {
     /// The client has no API key or was switched off: every call does nothing. Configure it, or leave it so.
@@ -145,6 +146,7 @@ impl core::error::Error for CaptureError {}
 
 /// Why an accepted event left without having been delivered or refused by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum DropReason {
     /// The server answered every attempt with an error that a retry may cure, and none did.
@@ -208,6 +210,7 @@ impl fmt::Display for DropReason {
 /// The law, for the rings it was given and since it was given them:
 /// `committed == delivered + rejected + dropped_total() + spooled + pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Counters {
     /// In a request that was answered with 2xx.
@@ -270,6 +273,7 @@ impl Counters {
 /// Everything a client knows about the fate of its events. Exact whenever the client is quiet: no capture is running
 /// and no request is out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Stats {
     /// Committed to a ring by a capture of this client.

@@ -26,6 +26,7 @@ impl<T: Transport + ?Sized> Transport for &mut T {
 
 /// What a transport learned about one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Outcome {
     /// The server answered with a complete head, whatever it said.
@@ -48,6 +49,7 @@ impl Outcome {
 
 /// The parts of an HTTP answer that delivery depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Answer {
     /// The status code.
     pub status: u16,

@@ -56,7 +56,7 @@ impl Uuid {
     }
 
     /// From its bytes, eight to a word, the first in memory first.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn from_halves([first, last]: [u64; 2]) -> Self {
         let mut bytes = [0; 16];
         // Two halves of a known length: nothing here can fail, and nothing is left of it but two stores.
@@ -143,6 +143,7 @@ impl FromStr for Uuid {
 
 /// A text is no UUID: not 32 hexadecimal digits, or its hyphens are missing or misplaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct UuidError;
 
@@ -238,7 +239,7 @@ fn next_by_sfc(state: &mut [u64; 2]) -> u64 {
 }
 
 /// The eight hexadecimal digits of a word, without a table and all at once.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(crate) const fn hex_digits(value: u32) -> [u8; 8] {
     // One nibble a byte, the most significant in the lowest byte.
     let spread = value.swap_bytes() as u64;

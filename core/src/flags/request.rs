@@ -7,7 +7,7 @@ use crate::limits::DEPTH_MAX;
 use crate::property::Property;
 use crate::stats::CaptureError;
 use crate::wire::event::write_value;
-use crate::wire::writer::{Counter, Out, Writer};
+use crate::wire::writer::{Out, Writer};
 
 /// A request for the values of flags.
 ///
@@ -59,9 +59,9 @@ impl<'a> FlagsRequest<'a> {
     ///
     /// [`CaptureError::TooDeep`] and [`CaptureError::InvalidValue`], of a property's value.
     pub fn bytes(&self) -> Result<usize, CaptureError> {
-        let mut counter = Counter::default();
+        let mut counter = Writer::new(&mut []);
         self.write(&mut counter)?;
-        Ok(counter.len())
+        Ok(counter.wanted())
     }
 
     /// Writes the body and returns its length.

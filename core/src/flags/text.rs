@@ -7,6 +7,7 @@ use super::json::Text;
 use crate::limits::DEPTH_MAX;
 use crate::property::Value;
 use crate::wire::event::write_value;
+use crate::wire::float;
 use crate::wire::writer::Writer;
 
 /// Longest text form of a nested value, and longest operand with escapes, in bytes. Beyond it, nothing is decided.
@@ -20,8 +21,8 @@ pub(super) fn with_form<T>(value: &Value<'_>, use_it: impl FnOnce(&str) -> T) ->
         Value::Bool(value) => Some(use_it(if *value { "true" } else { "false" })),
         Value::Int(value) => Some(use_it(itoa::Buffer::new().format(*value))),
         Value::Uint(value) => Some(use_it(itoa::Buffer::new().format(*value))),
-        Value::Float(value) if value.is_finite() => Some(use_it(zmij::Buffer::new().format_finite(*value))),
-        Value::Float32(value) if value.is_finite() => Some(use_it(zmij::Buffer::new().format_finite(*value))),
+        Value::Float(value) if value.is_finite() => Some(use_it(float::Buffer::new().format_finite(*value))),
+        Value::Float32(value) if value.is_finite() => Some(use_it(float::Buffer::new().format_finite(*value))),
         Value::Null | Value::Float(_) | Value::Float32(_) => None,
         Value::Array(_) | Value::Object(_) | Value::Raw(_) | Value::Typed(_) => with_rendered(value, use_it),
     }

@@ -104,7 +104,7 @@ impl<'m> Arena<'m> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn capacity(&self) -> usize {
         self.mask.wrapping_add(1)
     }
@@ -115,7 +115,7 @@ impl<'m> Arena<'m> {
     }
 
     #[cfg(not(loom))]
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn header(&self) -> &'m Header {
         // SAFETY: the HEADER_BYTES before `first` are aligned for a header and initialised, any bits being a valid word,
         // for 'm (Arena). Nothing but this function makes references into them once there is an arena.
@@ -128,7 +128,7 @@ impl<'m> Arena<'m> {
     }
 
     /// The address of the byte at `offset`, which is at most the capacity (cursor masks it).
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn byte(&self, offset: usize) -> *mut u8 {
         // SAFETY: the capacity's bytes follow `first` in one allocation (Arena), offset <= capacity.
         unsafe { self.first.as_ptr().add(offset) }
@@ -222,7 +222,7 @@ impl<'m> WriteHalf<'m> {
     }
 
     /// Takes `bytes` contiguous free bytes. Looks at the read half's line only if there seems to be no room.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn reserve(&mut self, bytes: usize) -> Option<Reserved<'_, 'm>> {
         let in_run = bytes <= self.run_end.wrapping_sub(self.head);
         let start = if in_run { self.head } else { self.place(bytes)? };
@@ -230,7 +230,7 @@ impl<'m> WriteHalf<'m> {
     }
 
     /// Takes what is left of the run, at most `bytes`.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn reserve_up_to(&mut self, bytes: usize) -> Reserved<'_, 'm> {
         let len = self.run_end.wrapping_sub(self.head).min(bytes);
         let start = self.head;
@@ -275,12 +275,12 @@ pub(super) struct Reserved<'a, 'm> {
 }
 
 impl Reserved<'_, '_> {
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         let arena = &self.half.arena;
         let offset = cursor::offset(self.start, arena.capacity());
@@ -294,7 +294,7 @@ impl Reserved<'_, '_> {
     }
 
     /// Publishes the first `len` bytes, `0 < len <= self.len()`, as one event. Anything else publishes nothing.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn publish(self, len: usize) {
         if len == 0 || len > self.len {
             return;
@@ -367,6 +367,17 @@ impl<'m> ReadHalf<'m> {
     pub(super) fn slices(&self, from: usize, to: usize) -> (&[u8], &[u8]) {
         let [first, second] = self.stretches(from, to);
         (self.slice(first), self.slice(second))
+    }
+
+    /// [`ReadHalf::slices`], to be changed in place. For as long as they are borrowed, so is this half.
+    pub(super) fn slices_mut(&mut self, from: usize, to: usize) -> (&mut [u8], &mut [u8]) {
+        let stretches = self.stretches(from, to);
+        #[cfg(loom)]
+        stretches.iter().for_each(|&stretch| self.arena.tracked.write(stretch));
+        let [first, second] = stretches.map(|Stretch { offset, len }| (self.arena.byte(offset), len));
+        // SAFETY: as in ReadHalf::slice; besides, the two are disjoint (the second is what goes around the arena's end, at
+        // most up to the tail), and this half, the only one that makes references into tail..head, is borrowed mutably.
+        unsafe { (slice::from_raw_parts_mut(first.0, first.1), slice::from_raw_parts_mut(second.0, second.1)) }
     }
 
     /// The stretches of `from..to`, all inside `tail..head`.

@@ -63,6 +63,11 @@ impl<'m> Consumer<'m> {
         self.half.slices(from.0, to.0)
     }
 
+    /// [`Consumer::slices`], for corrections in place that keep every frame's length and its newline.
+    pub(crate) fn slices_mut(&mut self, from: Position, to: Position) -> (&mut [u8], &mut [u8]) {
+        self.half.slices_mut(from.0, to.0)
+    }
+
     /// Number of bytes that [`Consumer::slices`] would give.
     #[inline]
     pub fn bytes_between(&self, from: Position, to: Position) -> usize {

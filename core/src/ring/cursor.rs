@@ -21,7 +21,7 @@ pub(super) struct Stretch {
 }
 
 /// The offset of `position` in the arena.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(super) const fn offset(position: usize, capacity: usize) -> usize {
     position & capacity.wrapping_sub(1)
 }
@@ -30,7 +30,7 @@ pub(super) const fn offset(position: usize, capacity: usize) -> usize {
 ///
 /// An empty ring has `capacity - offset` contiguous bytes before the end of the lap and `offset` after it (the gap takes
 /// the rest). The larger one is never less than half.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(super) const fn grant_max(capacity: usize) -> usize {
     capacity >> 1
 }
@@ -56,7 +56,7 @@ pub(super) const fn place(tail: usize, head: usize, bytes: usize, capacity: usiz
 }
 
 /// Whether `position` lies in `tail..=head`.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(super) const fn is_within(tail: usize, head: usize, position: usize) -> bool {
     position.wrapping_sub(tail) <= head.wrapping_sub(tail)
 }

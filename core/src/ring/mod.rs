@@ -285,6 +285,7 @@ impl<const CAPACITY: usize> fmt::Debug for StaticRing<CAPACITY> {
 
 /// Why there is no ring in this memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RingError {
     /// Not even the smallest ring fits. [`Ring::bytes_for`] says what is needed.

@@ -43,7 +43,7 @@ impl<'m> Producer<'m> {
     ///
     /// May be little or nothing: near the end of a lap, and when the other end was last looked at long ago.
     /// [`grant`](Producer::grant) looks again.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub fn grant_up_to(&mut self, bytes: usize) -> Grant<'_, 'm> {
         Grant { reserved: self.half.reserve_up_to(bytes) }
     }
@@ -134,6 +134,7 @@ impl fmt::Debug for Grant<'_, '_> {
 
 /// Why there is no grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum GrantError {
     /// No room right now: the consumer is behind. Releasing makes room.

@@ -60,6 +60,7 @@ impl Checkpoint {
 
 /// What [`Ring::recover`](crate::Ring::recover) found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Recovered {
     /// Whole events, now pending.
     pub events: usize,

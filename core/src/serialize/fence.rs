@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 use serde::ser::{self, Impossible, Serialize};
 
 use super::{JsonSink, SerializeError, WriteJson};
-use crate::wire::escape;
+use crate::wire::{escape, float};
 
 /// Any serialisable value as a property.
 ///
@@ -213,7 +213,7 @@ impl<'j, 's, S: JsonSink + ?Sized> ser::Serializer for &'j mut Json<'s, S> {
     fn serialize_f32(self, value: f32) -> Outcome {
         // Not by way of f64, which would turn 0.1 into 0.10000000149011612.
         if value.is_finite() {
-            self.put_all(zmij::Buffer::new().format_finite(value).as_bytes())
+            self.put_all(float::Buffer::new().format_finite(value).as_bytes())
         } else {
             self.serialize_unit()
         }
@@ -221,7 +221,7 @@ impl<'j, 's, S: JsonSink + ?Sized> ser::Serializer for &'j mut Json<'s, S> {
 
     fn serialize_f64(self, value: f64) -> Outcome {
         if value.is_finite() {
-            self.put_all(zmij::Buffer::new().format_finite(value).as_bytes())
+            self.put_all(float::Buffer::new().format_finite(value).as_bytes())
         } else {
             self.serialize_unit()
         }

@@ -89,6 +89,7 @@ impl fmt::Debug for Envelope {
 
 /// Why there is no [`Envelope`] for an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum EnvelopeError {
     /// The key is empty. A client without a key should be a disabled one.

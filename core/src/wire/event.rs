@@ -13,7 +13,7 @@
 
 use super::exception::{room_for_exception, write_exception};
 use super::key;
-use super::writer::{Counter, Out, Writer};
+use super::writer::{Out, Writer};
 use crate::common::Common;
 use crate::event::{EVENT_KEY, Event, ID_KEY, NAME_SLOT_BYTES, Name, Rare};
 use crate::exception::Exception;
@@ -36,6 +36,27 @@ pub(crate) enum Shape<'a> {
     Group { group_type: &'a str, group_key: &'a str },
     Exception(&'a Exception<'a>),
 }
+
+/// How what few events say is checked and written: by way of pointers which only such an event holds, so that a program
+/// which never makes one does not link the code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RareEncoding {
+    survey: fn(&Event<'_>, &Rare<'_>) -> Result<usize, CaptureError>,
+    stamp: fn(&Rare<'_>, &mut Stamper, Timestamp) -> Stamp,
+    id: fn(&Event<'_>, &Rare<'_>, &Uuid, &mut Writer<'_>),
+    properties: fn(&Event<'_>, &Rare<'_>, &mut Writer<'_>) -> Result<(), CaptureError>,
+    is_reserved: fn(&Rare<'_>, &str) -> bool,
+    hides: fn(&Rare<'_>, &[u8]) -> bool,
+}
+
+pub(crate) static RARE_ENCODING: RareEncoding = RareEncoding {
+    survey: survey_rare,
+    stamp: stamp_rare,
+    id: write_rare_id,
+    properties: write_rare,
+    is_reserved,
+    hides: hides_rare,
+};
 
 /// What ends an event in the ring; without the last two bytes, anywhere else.
 pub(crate) const FRAME_TAIL: &[u8; 4] = b"}},\n";
@@ -104,6 +125,7 @@ impl Event<'_> {
 
 /// An event that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Encoded {
     /// Bytes of JSON.
     pub len: usize,
@@ -120,7 +142,7 @@ pub(crate) struct Survey {
 }
 
 /// Checks what can be checked before anything is written and adds up the room.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<Survey, CaptureError> {
     let mut mask = 0;
     let mut bytes = HEAD_SLOT_BYTES + NAME_SLOT_BYTES + SLACK + common.padded_len() + event.distinct_id.len();
@@ -149,8 +171,8 @@ pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<Survey, C
         });
     }
     check_id(event)?;
-    if event.is_odd() {
-        bytes = bytes.wrapping_add(survey_rare(event)?);
+    if let Some(rare) = event.odd() {
+        bytes = bytes.wrapping_add((rare.encoding.survey)(event, rare)?);
     }
     if mask & DOLLAR_MASK != 0 {
         check_dollar_keys(event)?;
@@ -159,26 +181,24 @@ pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<Survey, C
 }
 
 /// The event's uuid and time.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(crate) fn stamp(event: &Event<'_>, stamper: &mut Stamper, now: Timestamp) -> Stamp {
-    match event.rare {
-        Some(Rare { uuid, timestamp, .. }) if uuid.is_some() || timestamp.is_some() => {
-            stamper.stamp_given(now, uuid, timestamp)
-        }
+    match &event.rare {
+        Some(rare) if rare.uuid.is_some() || rare.timestamp.is_some() => (rare.encoding.stamp)(rare, stamper, now),
         _ => stamper.stamp(now),
     }
 }
 
 /// Writes the event. Fails only for values: nested too deeply, or not JSON.
-#[inline(always)]
-pub(crate) fn write<O: Out>(
+#[cfg_attr(target_pointer_width = "64", inline(always))]
+pub(crate) fn write(
     event: &Event<'_>,
     survey: &Survey,
     stamper: &Stamper,
     stamp: &Stamp,
     common: &Common<'_>,
     tail: &[u8],
-    out: &mut O,
+    out: &mut Writer<'_>,
 ) -> Result<(), CaptureError> {
     out.head(stamper.head(), stamp);
     match event.name {
@@ -189,19 +209,19 @@ pub(crate) fn write<O: Out>(
             out.bytes(ID_KEY);
         }
     }
-    if event.is_odd() {
-        write_rare_id(event, &stamper.uuid(stamp), out);
-    } else {
-        out.escaped(event.distinct_id);
+    let odd = event.odd();
+    match odd {
+        Some(rare) => (rare.encoding.id)(event, rare, &stamper.uuid(stamp), out),
+        None => out.escaped(event.distinct_id),
     }
     // Both only touch the client's own keys or super properties; neither is common.
-    if survey.mask & common.mask() != 0 || event.is_odd() {
+    if survey.mask & common.mask() != 0 || odd.is_some() {
         common.write_without(out, |name| hides(event, name));
     } else {
         common.write(out);
     }
-    if event.is_odd() {
-        write_rare(event, out)?;
+    if let Some(rare) = odd {
+        (rare.encoding.properties)(event, rare, out)?;
     }
     for property in event.properties {
         write_property(out, property, DEPTH_MAX)?;
@@ -221,20 +241,20 @@ pub(crate) fn measure(
     common: &Common<'_>,
     tail: &[u8],
 ) -> Result<usize, CaptureError> {
-    let mut counter = Counter::default();
-    write(event, survey, stamper, stamp, common, tail, &mut counter)?;
-    Ok(counter.len())
+    let mut writer = Writer::new(&mut []);
+    write(event, survey, stamper, stamp, common, tail, &mut writer)?;
+    Ok(writer.wanted())
 }
 
 /// Bytes one value takes exactly.
 pub(crate) fn measure_value(value: &Value<'_>) -> Result<usize, CaptureError> {
-    let mut counter = Counter::default();
-    write_value(&mut counter, value, DEPTH_MAX)?;
-    Ok(counter.len())
+    let mut writer = Writer::new(&mut []);
+    write_value(&mut writer, value, DEPTH_MAX)?;
+    Ok(writer.wanted())
 }
 
 /// A comma, the key, a colon, the value.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 fn write_property<O: Out>(out: &mut O, property: &Property<'_>, depth: usize) -> Result<(), CaptureError> {
     match property.key {
         Key::Literal(literal) => out.key_slot(&literal.slot, literal.len),
@@ -326,7 +346,7 @@ fn estimate(value: &Value<'_>, depth: usize) -> usize {
 }
 
 /// Whether the distinct id is one that the server takes as it is.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 fn check_id(event: &Event<'_>) -> Result<(), CaptureError> {
     let id = event.distinct_id.as_bytes();
     match id.first() {
@@ -340,24 +360,30 @@ fn check_id(event: &Event<'_>) -> Result<(), CaptureError> {
 #[inline(never)]
 fn check_odd_id(event: &Event<'_>) -> Result<(), CaptureError> {
     let id = event.distinct_id;
-    let stands_in = event.rare().anonymous || matches!(event.rare().shape, Shape::Group { .. });
+    let stands_in = event.odd().is_some_and(|rare| rare.anonymous || matches!(rare.shape, Shape::Group { .. }));
     if id.is_empty() && stands_in {
         return Ok(());
     }
-    if id.trim().is_empty() {
+    if id.chars().all(is_white_space) {
         return Err(CaptureError::EmptyDistinctId);
     }
-    if id.chars().nth(DISTINCT_ID_CHARS_MAX).is_some() {
+    // Bytes that begin a character; all others have the form 10xxxxxx.
+    if id.bytes().filter(|&byte| byte & 0xc0 != 0x80).count() > DISTINCT_ID_CHARS_MAX {
         return Err(CaptureError::DistinctIdTooLong);
     }
     Ok(())
 }
 
+/// As [`char::is_whitespace`], without its table: in firmware nothing else would need that.
+fn is_white_space(c: char) -> bool {
+    matches!(c, '\t'..='\r' | ' ' | '\u{85}' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+}
+
 /// Checks and room of what few events say.
 #[cold]
 #[inline(never)]
-fn survey_rare(event: &Event<'_>) -> Result<usize, CaptureError> {
-    let rare = event.rare();
+fn survey_rare(event: &Event<'_>, rare: &Rare<'_>) -> Result<usize, CaptureError> {
     let mut bytes = 256usize;
     for property in [rare.set, rare.set_once].into_iter().flatten() {
         if property.key().is_empty() {
@@ -376,7 +402,7 @@ fn survey_rare(event: &Event<'_>) -> Result<usize, CaptureError> {
     }
     bytes = rare.unset.iter().fold(bytes, |sum, key| sum.saturating_add(key.len() + 3));
     let no_person = rare.person_profile == Some(false) || rare.anonymous;
-    match event.rare().shape {
+    match rare.shape {
         // The server drops these without a word when no person may be made of them.
         Shape::Identify | Shape::Person | Shape::Alias { .. } | Shape::Group { .. } if no_person => {
             return Err(CaptureError::Personless);
@@ -415,7 +441,11 @@ fn survey_rare(event: &Event<'_>) -> Result<usize, CaptureError> {
 #[inline(never)]
 fn check_dollar_keys(event: &Event<'_>) -> Result<(), CaptureError> {
     for property in event.properties {
-        if is_reserved(event, property.key()) {
+        let is_reserved = match &event.rare {
+            Some(rare) => (rare.encoding.is_reserved)(rare, property.key()),
+            None => is_always_reserved(property.key().as_bytes()),
+        };
+        if is_reserved {
             return Err(CaptureError::ReservedKey);
         }
         if property.key() == key::COOKIELESS_MODE && !matches!(property.value, Value::Bool(_)) {
@@ -428,20 +458,19 @@ fn check_dollar_keys(event: &Event<'_>) -> Result<(), CaptureError> {
 /// Whether the event would get this key twice if the caller wrote it as a property.
 #[cold]
 #[inline(never)]
-fn is_reserved(event: &Event<'_>, name: &str) -> bool {
-    let rare = event.rare();
+fn is_reserved(rare: &Rare<'_>, name: &str) -> bool {
     if is_always_reserved(name.as_bytes()) {
         return true;
     }
     match name {
-        key::SET => !rare.set.is_empty() || matches!(event.rare().shape, Shape::Identify),
+        key::SET => !rare.set.is_empty() || matches!(rare.shape, Shape::Identify),
         key::SET_ONCE => !rare.set_once.is_empty(),
         key::UNSET => !rare.unset.is_empty(),
         key::GROUPS => !rare.groups.is_empty(),
         key::PROCESS_PERSON_PROFILE => {
             // What is there to change a person is dropped by the server where no person may be made; a property must not
             // bring that about behind the survey's back.
-            let needs_person = !matches!(event.rare().shape, Shape::Capture | Shape::Exception(_));
+            let needs_person = !matches!(rare.shape, Shape::Capture | Shape::Exception(_));
             rare.person_profile.is_some() || rare.anonymous || needs_person
         }
         key::GEOIP_DISABLE => rare.disable_geoip.is_some(),
@@ -462,8 +491,17 @@ fn hides(event: &Event<'_>, name: &[u8]) -> bool {
         return false;
     }
     event.properties.iter().any(|property| property.key().as_bytes() == name)
-        || (event.is_odd() && core::str::from_utf8(name).is_ok_and(|name| is_reserved(event, name)))
-        || (matches!(event.rare().shape, Shape::Alias { .. }) && is_alias_key(name))
+        || event.odd().is_some_and(|rare| (rare.encoding.hides)(rare, name))
+}
+
+/// Whether what few events say includes this super property.
+fn hides_rare(rare: &Rare<'_>, name: &[u8]) -> bool {
+    core::str::from_utf8(name).is_ok_and(|name| is_reserved(rare, name))
+        || (matches!(rare.shape, Shape::Alias { .. }) && is_alias_key(name))
+}
+
+fn stamp_rare(rare: &Rare<'_>, stamper: &mut Stamper, now: Timestamp) -> Stamp {
+    stamper.stamp_given(now, rare.uuid, rare.timestamp)
 }
 
 fn is_alias_key(name: &[u8]) -> bool {
@@ -473,8 +511,8 @@ fn is_alias_key(name: &[u8]) -> bool {
 /// The distinct id of an event that has none of its own.
 #[cold]
 #[inline(never)]
-fn write_rare_id<O: Out>(event: &Event<'_>, uuid: &Uuid, out: &mut O) {
-    match event.rare().shape {
+fn write_rare_id(event: &Event<'_>, rare: &Rare<'_>, uuid: &Uuid, out: &mut Writer<'_>) {
+    match rare.shape {
         _ if !event.distinct_id.is_empty() => out.escaped(event.distinct_id),
         Shape::Group { group_type, group_key } => {
             out.bytes(b"$");
@@ -489,8 +527,7 @@ fn write_rare_id<O: Out>(event: &Event<'_>, uuid: &Uuid, out: &mut O) {
 /// What few events say, each property behind a comma.
 #[cold]
 #[inline(never)]
-fn write_rare<O: Out>(event: &Event<'_>, out: &mut O) -> Result<(), CaptureError> {
-    let rare = event.rare();
+fn write_rare(event: &Event<'_>, rare: &Rare<'_>, out: &mut Writer<'_>) -> Result<(), CaptureError> {
     let anonymous = rare.anonymous && event.distinct_id.is_empty();
     // Groups need person processing; an event without a person that names groups gets it, as PostHog's own SDKs do.
     let profile = rare.person_profile.or(if anonymous { Some(!rare.groups.is_empty()) } else { None });
@@ -502,14 +539,14 @@ fn write_rare<O: Out>(event: &Event<'_>, out: &mut O) -> Result<(), CaptureError
         write_key(out, key::GEOIP_DISABLE);
         out.bytes(if disable { b"true" } else { b"false" });
     }
-    if let Shape::Group { group_type, group_key } = event.rare().shape {
+    if let Shape::Group { group_type, group_key } = rare.shape {
         write_key(out, key::GROUP_TYPE);
         out.string(group_type);
         write_key(out, key::GROUP_KEY);
         out.string(group_key);
         write_key(out, key::GROUP_SET);
         write_object(out, rare.set, DEPTH_MAX)?;
-    } else if !rare.set.is_empty() || matches!(event.rare().shape, Shape::Identify) {
+    } else if !rare.set.is_empty() || matches!(rare.shape, Shape::Identify) {
         write_key(out, key::SET);
         write_object(out, rare.set, DEPTH_MAX)?;
     }
@@ -539,7 +576,7 @@ fn write_rare<O: Out>(event: &Event<'_>, out: &mut O) -> Result<(), CaptureError
         }
         out.bytes(b"}");
     }
-    match event.rare().shape {
+    match rare.shape {
         Shape::Alias { alias } => {
             write_key(out, key::ALIAS);
             out.string(alias);

@@ -301,7 +301,7 @@ pub(crate) fn hex_digit(nibble: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
-    use super::super::writer::{Counter, Writer};
+    use super::super::writer::Writer;
     use super::*;
     use crate::limits::FRAMES_MAX;
     use crate::{Level, Mechanism};
@@ -315,9 +315,9 @@ mod tests {
         let mut out = Writer::new(&mut memory);
         write_exception(&mut out, exception, true);
         let len = out.finish().unwrap();
-        let mut counter = Counter::default();
+        let mut counter = Writer::new(&mut []);
         write_exception(&mut counter, exception, true);
-        assert_eq!(counter.len(), len);
+        assert_eq!(counter.wanted(), len);
         assert!(len <= room_for_exception(exception), "{len} > {}", room_for_exception(exception));
         let text = std::str::from_utf8(&memory[1..len]).unwrap();
         serde_json::from_str(&std::format!("{{{text}}}")).unwrap()

@@ -7,6 +7,7 @@ pub(crate) mod digits;
 pub(crate) mod escape;
 pub(crate) mod event;
 pub(crate) mod exception;
+pub(crate) mod float;
 pub(crate) mod plain;
 mod simd;
 pub mod timestamp;

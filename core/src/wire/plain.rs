@@ -15,6 +15,7 @@ use core::ptr;
 
 use super::digits::{by_hundred, pair};
 use super::event::FRAME_TAIL;
+use super::float;
 use super::simd::Seen;
 use super::writer::{SlotLen, put_stamp};
 use crate::common::{BLOCK_BYTES_MIN, Common};
@@ -361,15 +362,15 @@ fn may_hide(event: &Event<'_>, common: &Common<'_>) -> bool {
 #[inline(never)]
 unsafe fn put_word(value: &Value<'_>, to: *mut u8) -> usize {
     let mut itoa = itoa::Buffer::new();
-    let mut zmij = zmij::Buffer::new();
+    let mut digits = float::Buffer::new();
     let word = match value {
         Value::Null => "null",
         Value::Bool(true) => "true",
         Value::Bool(false) => "false",
         Value::Int(value) => itoa.format(*value),
         Value::Uint(value) => itoa.format(*value),
-        Value::Float(value) if value.is_finite() => zmij.format_finite(*value),
-        Value::Float32(value) if value.is_finite() => zmij.format_finite(*value),
+        Value::Float(value) if value.is_finite() => digits.format_finite(*value),
+        Value::Float32(value) if value.is_finite() => digits.format_finite(*value),
         _ => return 0,
     };
     if word.len() > NUMBER_BYTES_MAX {

@@ -20,7 +20,7 @@ mod sse2 {
     /// # Safety
     ///
     /// 16 bytes can be read at `from` and written at `to`.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in super::super) unsafe fn copy_16(from: *const u8, to: *mut u8) -> bool {
         // SAFETY: the caller's promise; SSE2 is part of x86-64.
         unsafe {
@@ -31,7 +31,7 @@ mod sse2 {
     }
 
     /// Whether a byte of two words needs an escape.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in super::super) fn pair_needs_escape(low: u64, high: u64) -> bool {
         // SAFETY: SSE2 is part of x86-64.
         unsafe { needs_escape(_mm_set_epi64x(high as i64, low as i64)) }
@@ -40,7 +40,7 @@ mod sse2 {
     /// # Safety
     ///
     /// SSE2, which every x86-64 has.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
     unsafe fn needs_escape(bytes: __m128i) -> bool {
         // SAFETY: as this function's contract.
@@ -65,7 +65,7 @@ mod sse2 {
 
     #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
     impl Seen {
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn nothing() -> Self {
             // SAFETY: SSE2 is part of x86-64.
             let all = unsafe { _mm_set1_epi8(-1) };
@@ -77,7 +77,7 @@ mod sse2 {
         /// # Safety
         ///
         /// 16 bytes can be read at `from` and written at `to`.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_16(&mut self, from: *const u8, to: *mut u8) {
             // SAFETY: the caller's promise; SSE2 is part of x86-64.
             unsafe {
@@ -92,7 +92,7 @@ mod sse2 {
         /// # Safety
         ///
         /// `last + 16` bytes can be read at `from` and written at `to`.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_both_16(&mut self, from: *const u8, to: *mut u8, last: usize) {
             // SAFETY: the caller's promise; SSE2 is part of x86-64.
             unsafe {
@@ -109,7 +109,7 @@ mod sse2 {
         /// # Safety
         ///
         /// `len` is at least 8, and as many bytes can be read at `from` and written at `to`.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_8_to_16(&mut self, from: *const u8, to: *mut u8, len: usize) {
             // SAFETY: the caller's promise; SSE2 is part of x86-64.
             unsafe {
@@ -124,14 +124,14 @@ mod sse2 {
         }
 
         /// Takes note of eight bytes that were copied.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn add_8(&mut self, bytes: u64) {
             // SAFETY: SSE2 is part of x86-64.
             unsafe { self.add(_mm_set1_epi64x(bytes as i64)) }
         }
 
         /// Whether any byte so far needs an escape.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn needs_escape(self) -> bool {
             // SAFETY: SSE2 is part of x86-64.
             unsafe {
@@ -140,7 +140,7 @@ mod sse2 {
             }
         }
 
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         fn add(&mut self, bytes: __m128i) {
             // SAFETY: SSE2 is part of x86-64.
             unsafe {
@@ -156,7 +156,7 @@ mod sse2 {
     /// # Safety
     ///
     /// 17 bytes can be written at `to`.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
     pub(in super::super) unsafe fn put_uuid_low(half: u64, to: *mut u8) {
         // SAFETY: every store ends at or before offset 17; SSE2 is part of x86-64.
@@ -174,7 +174,7 @@ mod sse2 {
     /// # Safety
     ///
     /// SSE2, which every x86-64 has.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
     unsafe fn hex(nibbles: __m128i) -> __m128i {
         // SAFETY: as this function's contract.
@@ -196,7 +196,7 @@ mod portable {
     /// # Safety
     ///
     /// 16 bytes can be read at `from` and written at `to`.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in super::super) unsafe fn copy_16(from: *const u8, to: *mut u8) -> bool {
         // SAFETY: the caller's promise.
         unsafe {
@@ -209,7 +209,7 @@ mod portable {
     }
 
     /// Whether a byte of two words needs an escape.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in super::super) fn pair_needs_escape(low: u64, high: u64) -> bool {
         word_needs_escape(low) | word_needs_escape(high)
     }
@@ -219,7 +219,7 @@ mod portable {
     pub(in super::super) struct Seen(u64);
 
     impl Seen {
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn nothing() -> Self {
             Self(0)
         }
@@ -229,7 +229,7 @@ mod portable {
         /// # Safety
         ///
         /// 16 bytes can be read at `from` and written at `to`.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_16(&mut self, from: *const u8, to: *mut u8) {
             // SAFETY: the caller's promise.
             unsafe { self.copy_8_to_16(from, to, 16) }
@@ -240,7 +240,7 @@ mod portable {
         /// # Safety
         ///
         /// `last + 16` bytes can be read at `from` and written at `to`.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_both_16(&mut self, from: *const u8, to: *mut u8, last: usize) {
             // SAFETY: the caller's promise.
             unsafe {
@@ -254,7 +254,7 @@ mod portable {
         /// # Safety
         ///
         /// `len` is at least 8, and as many bytes can be read at `from` and written at `to`.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_8_to_16(&mut self, from: *const u8, to: *mut u8, len: usize) {
             // SAFETY: the caller's promise.
             unsafe {
@@ -267,13 +267,13 @@ mod portable {
         }
 
         /// Takes note of eight bytes that were copied.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn add_8(&mut self, bytes: u64) {
             self.0 |= escapes_in_word(bytes);
         }
 
         /// Whether any byte so far needs an escape.
-        #[inline(always)]
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn needs_escape(self) -> bool {
             self.0 != 0
         }
@@ -285,7 +285,7 @@ mod portable {
     /// # Safety
     ///
     /// 17 bytes can be written at `to`.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in super::super) unsafe fn put_uuid_low(half: u64, to: *mut u8) {
         let value = u64::from_be(half);
         let ([a, b, c, d, e, f, g, h], last) = (hex_digits((value >> 32) as u32), hex_digits(value as u32));

@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+use super::digits::divide;
+
 const MICROS_PER_SECOND: u64 = 1_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -36,7 +38,7 @@ impl Timestamp {
     /// The point `micros` later, for a clock that carries a reading on for a little while and has to do it fast. Past the end
     /// of time only the text of the year is wrong.
     #[doc(hidden)]
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn carried_on(self, micros: u64) -> Self {
         Self(self.0.wrapping_add(micros))
     }
@@ -72,12 +74,14 @@ impl Timestamp {
 
     /// RFC 3339 in UTC with six fraction digits: `2026-03-01T12:00:05.250000Z`. ASCII, nothing in it needs escaping.
     pub fn text(&self) -> [u8; Self::TEXT_BYTES] {
-        let (seconds, micros) = (self.0 / MICROS_PER_SECOND, (self.0 % MICROS_PER_SECOND) as u32);
-        let (year, month, day) = civil_date((seconds / SECONDS_PER_DAY) as u32);
-        let of_day = (seconds % SECONDS_PER_DAY) as u32;
+        let (ms, micros) = divide(self.0, 1_000);
+        let (seconds, ms) = divide(ms, 1_000);
+        let (hours, of_hour) = divide(seconds, 3_600);
+        let (days, hour) = divide(hours, 24);
+        let (year, month, day) = civil_date(days as u32);
         let ([y1, y2, y3, y4], [m1, m2], [d1, d2]) = (digits(year), digits(month), digits(day));
-        let ([h1, h2], [i1, i2], [s1, s2]) = (digits(of_day / 3600), digits(of_day / 60 % 60), digits(of_day % 60));
-        let [f1, f2, f3, f4, f5, f6] = digits(micros);
+        let ([h1, h2], [i1, i2], [s1, s2]) = (digits(hour), digits(of_hour / 60), digits(of_hour % 60));
+        let [f1, f2, f3, f4, f5, f6] = digits(ms * 1_000 + micros);
         [
             y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2, //
             b'.', f1, f2, f3, f4, f5, f6, b'Z',
@@ -132,6 +136,7 @@ impl fmt::Debug for Timestamp {
 }
 
 /// The last `N` decimal digits of a number, in ASCII.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 fn digits<const N: usize>(mut number: u32) -> [u8; N] {
     let mut text = [b'0'; N];
     for slot in text.iter_mut().rev() {

@@ -4,21 +4,61 @@
 //! longest output fits and then stores without looking; where that is not certain it takes a cold path which checks
 //! each piece. What does not fit sets a mark that stays, and nothing is ever written outside the memory given.
 //!
-//! [`Out`] has a second implementation, [`Counter`], which only adds up lengths: the encoder that writes an event is
-//! also the one that measures it.
+//! Over no memory at all, a [`Writer`] only adds up lengths: the encoder that writes an event is also the one that measures
+//! it.
 
 #![allow(unsafe_code, reason = "stores without bounds checks per byte; each block states the room that was asked for")]
 
 use core::marker::PhantomData;
 use core::ptr;
 
-use super::digits::{eight_digits, three_digits};
-use super::{escape, simd};
+use super::digits::{by_hundred, divide, eight_digits, pair, three_digits};
+use super::{escape, float, simd};
 use crate::common::BLOCK_STEP;
 use crate::event::NAME_SLOT_BYTES;
 use crate::property::KEY_SLOT_BYTES;
 use crate::serialize::{JsonSink, SerializeError, WriteJson};
 use crate::stamp::{HEAD_BYTES, HEAD_SLOT_BYTES, MICROS_AT, Stamp, UUID_LOW_AT};
+
+/// Whether copying a whole slot, whatever its length, is faster than copying what is in it.
+const WIDE: bool = cfg!(target_pointer_width = "64");
+
+/// How many bytes of a slot of `slot` bytes are copied for the `len` that count.
+#[cfg_attr(target_pointer_width = "64", inline(always))]
+const fn padded(len: usize, slot: usize) -> usize {
+    if WIDE { slot } else { len }
+}
+
+/// Copies bytes. On small processors the compiler's own `memcpy` spends more on its beginning than these short texts take.
+///
+/// # Safety
+///
+/// As for [`ptr::copy_nonoverlapping`].
+#[cfg_attr(target_pointer_width = "64", inline(always))]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+unsafe fn copy(mut from: *const u8, mut to: *mut u8, len: usize) {
+    if WIDE {
+        // SAFETY: the caller's promise.
+        unsafe { ptr::copy_nonoverlapping(from, to, len) };
+        return;
+    }
+    // SAFETY: the caller's promise; the steps, of which the last may overlap the one before, cover `len` bytes and no more.
+    // Arrays of bytes need no alignment.
+    unsafe {
+        if len < 8 {
+            for offset in 0..len {
+                to.add(offset).write(from.add(offset).read());
+            }
+            return;
+        }
+        let (last_from, last_to) = (from.add(len - 8), to.add(len - 8));
+        while (from as usize) < last_from as usize {
+            to.cast::<[u8; 8]>().write(from.cast::<[u8; 8]>().read());
+            (from, to) = (from.add(8), to.add(8));
+        }
+        last_to.cast::<[u8; 8]>().write(last_from.cast::<[u8; 8]>().read());
+    }
+}
 
 /// Where the encoder writes.
 pub(crate) trait Out {
@@ -65,7 +105,7 @@ impl<const N: usize> SlotLen<N> {
         Self(len as u8)
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) const fn get(self) -> usize {
         self.0 as usize
     }
@@ -80,28 +120,35 @@ pub(crate) struct Writer<'a> {
     at: *mut u8,
     end: *mut u8,
     full: bool,
+    /// Bytes that did not fit. Nothing but their number is kept.
+    missing: usize,
     memory: PhantomData<&'a mut [u8]>,
 }
 
 impl<'a> Writer<'a> {
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn new(memory: &'a mut [u8]) -> Self {
         let range = memory.as_mut_ptr_range();
-        Self { start: range.start, at: range.start, end: range.end, full: false, memory: PhantomData }
+        Self { start: range.start, at: range.start, end: range.end, full: false, missing: 0, memory: PhantomData }
+    }
+
+    /// Bytes written and bytes that did not fit: without any memory, what all of it takes.
+    pub(crate) fn wanted(&self) -> usize {
+        self.len().saturating_add(self.missing)
     }
 
     /// Bytes written, if all of them fitted.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn finish(self) -> Option<usize> {
         if self.full { None } else { Some(self.len()) }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn len(&self) -> usize {
         self.at as usize - self.start as usize
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn room(&self) -> usize {
         self.end as usize - self.at as usize
     }
@@ -111,7 +158,7 @@ impl<'a> Writer<'a> {
     /// # Safety
     ///
     /// `len` bytes at the cursor lie within the memory.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     unsafe fn advance(&mut self, len: usize) {
         // SAFETY: the caller's promise keeps `at` at or below `end`.
         self.at = unsafe { self.at.add(len) };
@@ -119,9 +166,10 @@ impl<'a> Writer<'a> {
 
     #[cold]
     #[inline(never)]
-    fn set_full(&mut self) {
+    fn set_full(&mut self, missing: usize) {
         self.full = true;
         self.end = self.at;
+        self.missing = self.missing.saturating_add(missing);
     }
 
     /// The careful way to write anything: all of it or nothing.
@@ -129,24 +177,24 @@ impl<'a> Writer<'a> {
     #[inline(never)]
     fn exact(&mut self, bytes: &[u8]) {
         if bytes.len() > self.room() {
-            self.set_full();
+            self.set_full(bytes.len());
             return;
         }
         // SAFETY: the room was just compared; a `&[u8]` and memory borrowed mutably cannot overlap.
         unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), self.at, bytes.len());
+            copy(bytes.as_ptr(), self.at, bytes.len());
             self.advance(bytes.len());
         }
     }
 
     /// The first `len` bytes of a slot of `N`, stored as all `N` where there is room for them.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn slot<const N: usize>(&mut self, slot: &[u8; N], len: SlotLen<N>) {
         let len = len.get();
         if self.room() >= N {
             // SAFETY: `N` bytes fit, and fewer of them are kept.
             unsafe {
-                ptr::copy_nonoverlapping(slot.as_ptr(), self.at, N);
+                copy(slot.as_ptr(), self.at, padded(len, N));
                 self.advance(len);
             }
         } else {
@@ -172,12 +220,12 @@ impl<'a> Writer<'a> {
     #[inline]
     fn long(&mut self, bytes: &[u8]) {
         if bytes.len() > self.room() {
-            self.set_full();
+            self.set_full(bytes.len());
             return;
         }
         // SAFETY: the room was just compared; a `&[u8]` and memory borrowed mutably cannot overlap.
         unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), self.at, bytes.len());
+            copy(bytes.as_ptr(), self.at, bytes.len());
             self.advance(bytes.len());
         }
     }
@@ -190,9 +238,19 @@ impl<'a> Writer<'a> {
     /// # Safety
     ///
     /// `text.len()` bytes at the cursor lie within the memory.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     unsafe fn copy_plain(&mut self, text: &[u8]) -> bool {
         let (from, to, len) = (text.as_ptr(), self.at, text.len());
+        if !WIDE {
+            for (offset, &byte) in text.iter().enumerate() {
+                if byte < b' ' || byte == b'"' || byte == b'\\' {
+                    return false;
+                }
+                // SAFETY: below `len`, as this function's contract allows.
+                unsafe { *to.add(offset) = byte };
+            }
+            return true;
+        }
         // SAFETY: each offset below plus the width of its access is at most `len`, which bounds both the text read and,
         // by this function's contract, the memory written. All accesses are unaligned ones.
         unsafe {
@@ -232,7 +290,7 @@ impl<'a> Writer<'a> {
 }
 
 impl Out for Writer<'_> {
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn head(&mut self, head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp) {
         if self.room() < HEAD_SLOT_BYTES {
             let mut text = *head;
@@ -248,19 +306,21 @@ impl Out for Writer<'_> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn name_slot(&mut self, slot: &[u8; NAME_SLOT_BYTES], len: SlotLen<NAME_SLOT_BYTES>) {
         self.slot(slot, len);
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn key_slot(&mut self, slot: &[u8; KEY_SLOT_BYTES], len: SlotLen<KEY_SLOT_BYTES>) {
         self.slot(slot, len);
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn block(&mut self, block: &[u8], len: usize) {
-        if self.room() >= block.len() && len <= block.len() && block.len().is_multiple_of(BLOCK_STEP) {
+        if !WIDE {
+            self.long(block.get(..len).unwrap_or_default());
+        } else if self.room() >= block.len() && len <= block.len() && block.len().is_multiple_of(BLOCK_STEP) {
             let mut offset = 0;
             while offset < block.len() {
                 // SAFETY: `offset + BLOCK_STEP ≤ block.len() ≤ room`, since the length is a multiple of the step.
@@ -274,12 +334,12 @@ impl Out for Writer<'_> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn bytes(&mut self, bytes: &[u8]) {
         self.long(bytes);
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn escaped(&mut self, text: &str) {
         let bytes = text.as_bytes();
         // SAFETY: `copy_plain` is called only where there is room for the whole text, which is what `advance` skips.
@@ -292,7 +352,7 @@ impl Out for Writer<'_> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn string(&mut self, text: &str) {
         let bytes = text.as_bytes();
         if self.room() < bytes.len() + 2 {
@@ -315,7 +375,7 @@ impl Out for Writer<'_> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn int(&mut self, value: i64) {
         let negative = value < 0;
         if negative {
@@ -324,9 +384,9 @@ impl Out for Writer<'_> {
         self.uint(value.unsigned_abs());
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn uint(&mut self, value: u64) {
-        if value < 100_000_000 && self.room() >= 8 {
+        if WIDE && value < 100_000_000 && self.room() >= 8 {
             let (digits, len) = eight_digits(value as u32);
             // SAFETY: eight bytes fit and `len ≤ 8`.
             unsafe {
@@ -341,7 +401,7 @@ impl Out for Writer<'_> {
     #[inline]
     fn float(&mut self, value: f64) {
         if value.is_finite() {
-            let mut buffer = zmij::Buffer::new();
+            let mut buffer = float::Buffer::new();
             self.long(buffer.format_finite(value).as_bytes());
         } else {
             self.long(b"null");
@@ -350,7 +410,7 @@ impl Out for Writer<'_> {
 
     fn float32(&mut self, value: f32) {
         if value.is_finite() {
-            let mut buffer = zmij::Buffer::new();
+            let mut buffer = float::Buffer::new();
             self.long(buffer.format_finite(value).as_bytes());
         } else {
             self.long(b"null");
@@ -358,11 +418,7 @@ impl Out for Writer<'_> {
     }
 
     fn typed(&mut self, value: &dyn WriteJson, depth: usize) -> Result<(), SerializeError> {
-        match value.write_json(&mut Nested { sink: self, depth }) {
-            // The mark is set; whoever asks for the length learns of it there, as for everything else that did not fit.
-            Err(SerializeError::Full) if self.full => Ok(()),
-            written => written,
-        }
+        value.write_json(&mut Nested { sink: self, depth })
     }
 }
 
@@ -370,8 +426,33 @@ impl Writer<'_> {
     #[cold]
     #[inline(never)]
     fn uint_long(&mut self, value: u64) {
-        let mut buffer = itoa::Buffer::new();
-        self.long(buffer.format(value).as_bytes());
+        if WIDE {
+            self.long(itoa::Buffer::new().format(value).as_bytes());
+            return;
+        }
+        if value < 10_000 {
+            let (high, low) = by_hundred(value as u32);
+            let ([a, b], [c, d]) = (*pair(high), *pair(low));
+            let zeros = usize::from(value < 10) + usize::from(value < 100) + usize::from(value < 1000);
+            self.long([a, b, c, d].get(zeros..).unwrap_or_default());
+            return;
+        }
+        // Four digits at a time.
+        let (mut text, mut rest, mut used) = ([b'0'; 20], value, 4);
+        for (at, slots) in text.as_chunks_mut().0.iter_mut().rev().enumerate() {
+            let (quotient, digits) = divide(rest, 10_000);
+            let (high, low) = by_hundred(digits);
+            let ([a, b], [c, d]) = (*pair(high), *pair(low));
+            *slots = [a, b, c, d];
+            used = 4 * at + 4;
+            rest = quotient;
+            if rest == 0 {
+                break;
+            }
+        }
+        let text = text.get(text.len() - used..).unwrap_or_default();
+        let zeros = text.iter().take(3).take_while(|&&digit| digit == b'0').count();
+        self.long(text.get(zeros..).unwrap_or_default());
     }
 }
 
@@ -380,11 +461,11 @@ impl Writer<'_> {
 /// # Safety
 ///
 /// [`HEAD_SLOT_BYTES`] bytes can be written at `to`.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(super) unsafe fn put_stamp(head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp, to: *mut u8) {
     // SAFETY: `UUID_LOW_AT + 17` and `MICROS_AT + 3` are at most `HEAD_BYTES`, as an assertion in `stamp.rs` says.
     unsafe {
-        ptr::copy_nonoverlapping(head.as_ptr(), to, HEAD_SLOT_BYTES);
+        copy(head.as_ptr(), to, padded(HEAD_BYTES, HEAD_SLOT_BYTES));
         simd::put_uuid_low(stamp.low, to.add(UUID_LOW_AT));
         to.add(MICROS_AT).cast::<[u8; 3]>().write_unaligned(three_digits(stamp.micros));
     }
@@ -392,8 +473,9 @@ pub(super) unsafe fn put_stamp(head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp, to: 
 
 impl JsonSink for Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SerializeError> {
+        // Where it does not fit, its length is still of interest: a value goes on to its end.
         self.long(bytes);
-        if self.full { Err(SerializeError::Full) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -410,79 +492,5 @@ impl<S: JsonSink> JsonSink for Nested<'_, S> {
 
     fn depth_max(&self) -> usize {
         self.depth
-    }
-}
-
-/// Adds up what a [`Writer`] would have written.
-#[derive(Default)]
-pub(crate) struct Counter {
-    len: usize,
-}
-
-impl Counter {
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    fn add(&mut self, len: usize) {
-        self.len = self.len.saturating_add(len);
-    }
-}
-
-impl Out for Counter {
-    fn head(&mut self, _: &[u8; HEAD_SLOT_BYTES], _: &Stamp) {
-        self.add(HEAD_BYTES);
-    }
-
-    fn name_slot(&mut self, _: &[u8; NAME_SLOT_BYTES], len: SlotLen<NAME_SLOT_BYTES>) {
-        self.add(len.get());
-    }
-
-    fn key_slot(&mut self, _: &[u8; KEY_SLOT_BYTES], len: SlotLen<KEY_SLOT_BYTES>) {
-        self.add(len.get());
-    }
-
-    fn block(&mut self, _: &[u8], len: usize) {
-        self.add(len);
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.add(bytes.len());
-    }
-
-    fn escaped(&mut self, text: &str) {
-        self.add(escape::escaped_len(text));
-    }
-
-    fn string(&mut self, text: &str) {
-        self.add(escape::escaped_len(text).saturating_add(2));
-    }
-
-    fn int(&mut self, value: i64) {
-        self.add(usize::from(value < 0));
-        self.uint(value.unsigned_abs());
-    }
-
-    fn uint(&mut self, value: u64) {
-        self.add(value.checked_ilog10().map_or(1, |log| log as usize + 1));
-    }
-
-    fn float(&mut self, value: f64) {
-        self.add(if value.is_finite() { zmij::Buffer::new().format_finite(value).len() } else { 4 });
-    }
-
-    fn float32(&mut self, value: f32) {
-        self.add(if value.is_finite() { zmij::Buffer::new().format_finite(value).len() } else { 4 });
-    }
-
-    fn typed(&mut self, value: &dyn WriteJson, depth: usize) -> Result<(), SerializeError> {
-        value.write_json(&mut Nested { sink: self, depth })
-    }
-}
-
-impl JsonSink for Counter {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), SerializeError> {
-        self.add(bytes.len());
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::http::Connection;
 use super::record::{Event, Request};
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How one request is answered.
 ///
@@ -247,6 +247,12 @@ fn response(status: u16, content_type: &str, more: &str, body: &str) -> Vec<u8> 
         (format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()), body)
     };
     format!("HTTP/1.1 {status} {reason}\r\n{more}{length}\r\n{body}").into_bytes()
+}
+
+/// The answer to a HEAD, with the time on this server's clock.
+pub(super) fn time() -> Vec<u8> {
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    format!("HTTP/1.1 405 Method Not Allowed\r\nDate: {date}\r\nContent-Length: 18\r\n\r\n").into_bytes()
 }
 
 fn is_success(status: u16) -> bool {

@@ -206,6 +206,11 @@ impl Drop for Registered<'_> {
 /// Reads, judges, records and answers one request.
 fn serve_one(shared: &Shared, connection: &mut Connection, number: u64) -> io::Result<After> {
     let Some(head) = connection.read_head()? else { return Ok(After::Close) };
+    if head.method == "HEAD" {
+        // From a device that wants to know the time: nothing to judge, nothing to record.
+        connection.write(&script::time())?;
+        return Ok(After::Keep);
+    }
     let arrival = Arrival::note(shared, &head, number);
     if arrival.scripted == Some(Answer::ResetMidBody) {
         let body = connection.read_half_a_body(&head, rules::BODY_BYTES_MAX)?;
