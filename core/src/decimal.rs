@@ -9,7 +9,8 @@ use crate::serialize::{JsonSink, SerializeError, WriteJson};
 /// use quillet_core::{Decimal, Event, props};
 ///
 /// let celsius = Decimal::new(-475, 2);
-/// let event = Event::new("temperature", "hall").properties(props! { "celsius": &celsius });
+/// let reading = props! { "celsius": &celsius };
+/// let event = Event::new("temperature", "hall").properties(reading);
 /// # let mut out = [0; 512];
 /// # let now = quillet_core::Timestamp::from_unix_ms(0);
 /// # let written = event.encode(&mut quillet_core::Stamper::new([1, 2]), &Default::default(), now, &mut out)?;
