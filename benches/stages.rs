@@ -8,11 +8,14 @@
 //!
 //! | group | measured | left out |
 //! |---|---|---|
+//! | `clock` | one reading of the monotonic clock, and of the wall clock | the carrying on between readings |
 //! | `stamp` | a uuid, a timestamp, and their texts | reading a clock |
 //! | `encode` | one event to JSON, in a slice: checks, stamp, escapes | the ring, the clock |
+//! | `escape` | the same for 4 KiB of text with more and more to escape | the ring, the clock |
 //! | `ring` | grant, copy of one finished frame, commit; release | making the frame |
 //! | `capture` | `Client::capture`: clock, lane, encode, commit | delivery: the ring is drained while no time is taken |
 //! | `batch` | 1000 frames: poll, body, outcome | capturing them, and the network |
+//! | `deliver` | 1000 frames: `Client::flush` through the memory transport | capturing them, and the network |
 //!
 //! Inputs vary over a few values and go through `black_box`, so that nothing can be computed in advance. Nobody reads what
 //! is written: a consumer on another core costs both sides cache misses, which are not in these figures.
@@ -23,10 +26,11 @@
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use quillet::transport::memory::MemoryTransport;
 use quillet::{
     Action, Batch, Captured, Client, ClientBuilder, Clock, Common, Consumer, Envelope, Event, Flusher, HookVerdict,
     Lane, Outcome, Policy, Prng, Property, RawJson, Ring, Stamper, SystemClock, Timestamp, Transport, Typed, Uuid,
@@ -37,7 +41,7 @@ use serde::Serialize;
 criterion_group! {
     name = stages;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
-    targets = stamp, encode, ring, capture, batch
+    targets = clock, stamp, encode, escape, ring, capture, batch, deliver
 }
 criterion_main!(stages);
 
@@ -101,6 +105,14 @@ impl Checkout {
 }
 
 const KEYS: [&str; 3] = ["plan", "amount_cents", "path"];
+
+fn clock(c: &mut Criterion) {
+    let mut group = c.benchmark_group("clock");
+    let clock = SystemClock::new();
+    group.bench_function("monotonic", |b| b.iter(|| clock.now()));
+    group.bench_function("wall", |b| b.iter(SystemTime::now));
+    group.finish();
+}
 
 fn stamp(c: &mut Criterion) {
     let mut group = c.benchmark_group("stamp");
@@ -208,6 +220,24 @@ fn encode(c: &mut Criterion) {
         let parcel = Typed(Parcel { weight_kg: 2.5, stops: [1, 2, 3, 4], to: checkout.path });
         encoder.encode(&event!("parcel sent", checkout.id).properties(props! { "parcel": Value::Typed(&parcel) }))
     });
+    group.finish();
+}
+
+fn escape(c: &mut Criterion) {
+    let mut group = c.benchmark_group("escape");
+    let pieces = [
+        ("nothing", "a page of plain "),
+        ("1_in_16", "a page of \"text "),
+        ("all_quotes", "\""),
+        ("all_controls", "\u{1}"),
+    ];
+    for (name, piece) in pieces {
+        let text = piece.repeat(4096 / piece.len());
+        encode_one(&mut group, name, Common::default(), |encoder| {
+            encoder
+                .encode(&event!("page archived", "customer-7").properties(props! { "text": black_box(text.as_str()) }))
+        });
+    }
     group.finish();
 }
 
@@ -397,6 +427,32 @@ fn batch_one<const LANES: usize>(
     let (_, len) = round();
     group.throughput(Throughput::Bytes(len as u64));
     group.bench_function(name, |b| b.iter_custom(|iterations| (0..iterations).map(|_| round().0).sum()));
+}
+
+fn deliver(c: &mut Criterion) {
+    const EVENTS: usize = 1_000;
+    let mut group = c.benchmark_group("deliver");
+    let transport = MemoryTransport::new();
+    let builder = Client::builder("phc_bench").transport(transport.clone()).without_thread().queue_bytes(RING_BYTES);
+    let client = builder.max_queue_size(10 * EVENTS).max_batch_events(EVENTS).build().unwrap();
+    let mut checkouts = Checkouts::new();
+    let mut round = || {
+        for _ in 0..EVENTS {
+            let checkout = checkouts.next();
+            let event = Event::new("checkout_completed", checkout.id);
+            assert!(client.capture(event.properties(&checkout.properties(&KEYS))).is_accepted());
+        }
+        let start = Instant::now();
+        client.flush(Duration::from_secs(10)).unwrap();
+        let taken = start.elapsed();
+        transport.clear();
+        taken
+    };
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function("events_1000_in_memory", |b| {
+        b.iter_custom(|iterations| (0..iterations).map(|_| round()).sum())
+    });
+    group.finish();
 }
 
 /// The reference event as it stands in a ring.

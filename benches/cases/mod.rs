@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use quillet::{
     Batch, Captured, Client, Common, Durability, Event, Lane, Outcome, Property, Ring, Stamper, Timestamp, Transport,
-    event, props,
+    Value, event, props,
 };
 use quillet_support::measure::Case;
 use quillet_support::reference::{Checkout, Checkouts, KEYS, NAME};
@@ -70,17 +70,42 @@ pub fn capture_with_spool() -> Case<'static> {
 pub fn capture_run_time_keys() -> Case<'static> {
     capture(RUN_TIME_KEYS, None, |client, checkout| {
         let (name, keys) = black_box((NAME, KEYS));
-        client.capture(Event::new(name, checkout.id).properties(&with_keys(&checkout, &keys)))
+        client.capture(Event::new(name, checkout.id).properties(&with_keys(checkout, &keys)))
     })
 }
 
 #[inline(always)]
-fn with_literal_keys(client: &Client, Checkout { id, plan, amount_cents, path }: Checkout) -> Captured {
+fn with_literal_keys(client: &Client, &Checkout { id, plan, amount_cents, path }: &Checkout) -> Captured {
     let properties = props! { "plan": plan, "amount_cents": amount_cents, "path": path };
     client.capture(event!("checkout_completed", id).properties(properties))
 }
 
-fn capture(name: &'static str, spool: Option<&Path>, capture: fn(&Client, Checkout) -> Captured) -> Case<'static> {
+/// The same with a quote in the last value: what the short way leaves to the long one when all is written.
+pub fn capture_escaped() -> Case<'static> {
+    capture("quillet capture, one escape", None, |client, &Checkout { id, plan, amount_cents, .. }| {
+        let properties = props! { "plan": plan, "amount_cents": amount_cents, "path": "/basket/\"gift\"" };
+        client.capture(event!("checkout_completed", id).properties(properties))
+    })
+}
+
+/// The same with an object for a value.
+pub fn capture_nested() -> Case<'static> {
+    capture("quillet capture, one object", None, |client, &Checkout { id, plan, amount_cents, path }| {
+        let item = props! { "amount_cents": amount_cents, "path": path };
+        let properties = props! { "plan": plan, "item": Value::Object(item) };
+        client.capture(event!("checkout_completed", id).properties(properties))
+    })
+}
+
+/// The same with a property of PostHog's own.
+pub fn capture_dollar_key() -> Case<'static> {
+    capture("quillet capture, one $ key", None, |client, &Checkout { id, plan, amount_cents, path }| {
+        let properties = props! { "plan": plan, "amount_cents": amount_cents, "$current_url": path };
+        client.capture(event!("checkout_completed", id).properties(properties))
+    })
+}
+
+fn capture(name: &'static str, spool: Option<&Path>, capture: fn(&Client, &Checkout) -> Captured) -> Case<'static> {
     let nowhere = Nowhere::default();
     // No thread of its own: it delivers when told to.
     let builder = Client::builder("phc_bench").transport(nowhere.clone()).without_thread().queue_bytes(RING_BYTES);
@@ -101,7 +126,8 @@ fn capture(name: &'static str, spool: Option<&Path>, capture: fn(&Client, Checko
     let drained = client.clone();
     let work = move |count| {
         for _ in 0..count {
-            black_box(capture(&client, checkouts.next()));
+            // Looked at where it is: most callers drop it.
+            black_box(&capture(&client, checkouts.next()));
         }
     };
     Case::new(name, bytes, work).with_rest(move || {
@@ -182,7 +208,7 @@ pub fn reference_frame() -> &'static [u8] {
     let mut lane = Lane::new(producer, Stamper::new([1, 2]), 1, 64 * 1024);
     let everywhere = props! { "$is_server": true };
     let common = Common::render(leaked(Common::bytes_for(everywhere)), everywhere).unwrap();
-    let checkout = Checkouts::new().next();
+    let checkout = *Checkouts::new().next();
     let event = Event::new(NAME, checkout.id);
     let now = Timestamp::from_unix_micros(NOW);
     lane.capture(&event.properties(&with_keys(&checkout, &KEYS)), &common, now).unwrap();

@@ -78,6 +78,9 @@ fn all_cases() -> Vec<Case<'static>> {
         cases::capture_literal_keys(),
         cases::capture_run_time_keys(),
         cases::capture_with_spool(),
+        cases::capture_escaped(),
+        cases::capture_nested(),
+        cases::capture_dollar_key(),
         encode_reference(),
         stamp(),
         cases::ring("ring, grant and commit"),
@@ -95,7 +98,7 @@ fn all_cases() -> Vec<Case<'static>> {
 fn encode_reference() -> Case<'static> {
     let mut checkouts = Checkouts::new();
     cases::encode("encode, literal keys", move |encoder| {
-        let Checkout { id, plan, amount_cents, path } = checkouts.next();
+        let &Checkout { id, plan, amount_cents, path } = checkouts.next();
         let properties = props! { "plan": plan, "amount_cents": amount_cents, "path": path };
         encoder.encode(&event!("checkout_completed", id).properties(properties))
     })

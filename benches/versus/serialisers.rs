@@ -32,7 +32,7 @@ struct Properties<'a> {
 }
 
 impl<'a> Event<'a> {
-    fn new(Checkout { id, plan, amount_cents, path }: Checkout) -> Self {
+    fn new(&Checkout { id, plan, amount_cents, path }: &Checkout) -> Self {
         let (lib, lib_version) = black_box(("quillet", env!("CARGO_PKG_VERSION")));
         let (uuid, timestamp) = black_box(("019a7c2e-5f3a-7b2c-8d4e-9f0a1b2c3d4e", "2026-11-23T09:00:00.250000Z"));
         let properties = Properties { lib, lib_version, is_server: true, plan, amount_cents, path };

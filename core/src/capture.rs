@@ -76,9 +76,13 @@ impl<'m> Lane<'m> {
         if !plain::IS_WORTH_IT || event.rare.is_some() || self.producer.committed() == self.committed_end {
             return None;
         }
-        let mut grant = self.producer.grant_up_to(self.frame_bytes_max);
+        // Whatever there is; that the frame is not too long is seen when its length is known.
+        let mut grant = self.producer.grant_up_to(usize::MAX);
         let stamp = self.stamper.stamp(now);
         let len = plain::write(event, self.stamper.head(), &stamp, common, grant.bytes_mut())?;
+        if len > self.frame_bytes_max {
+            return None;
+        }
         grant.commit(len);
         Some(self.stamper.uuid(&stamp))
     }

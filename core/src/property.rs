@@ -146,7 +146,8 @@ impl LiteralKey {
         assert!(!bytes.is_empty(), "a property key must not be empty");
         assert!(bytes.len() <= KEY_BYTES_MAX, "a property key must not be longer than KEY_BYTES_MAX");
         assert!(!is_always_reserved(bytes), "the client writes $lib and $lib_version itself");
-        let mut slot = [b' '; KEY_SLOT_BYTES];
+        // What follows the colon is not in use, but stored: the quote that text begins with.
+        let mut slot = [b'"'; KEY_SLOT_BYTES];
         let fits = bytes.len() + 5 <= KEY_SLOT_BYTES;
         let mut at = 0;
         while at < bytes.len() {

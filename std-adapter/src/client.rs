@@ -123,11 +123,11 @@ impl Client {
     /// ```
     #[inline(always)]
     pub fn capture(&self, event: Event<'_>) -> Captured {
-        let result = match &self.inner {
-            Some(inner) => inner.capture(&event),
-            None => Err(CaptureError::Disabled),
-        };
-        Captured { result }
+        // Each arm is the whole answer, so that it is written where the caller wants it and not copied there.
+        match &self.inner {
+            Some(inner) => Captured { result: inner.capture(&event) },
+            None => Captured { result: Err(CaptureError::Disabled) },
+        }
     }
 
     /// Sets person properties of `distinct_id`: an [`Event::identify`] with [`Event::set`].

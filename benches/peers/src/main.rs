@@ -58,7 +58,7 @@ fn posthog(host: &str) -> Case<'static> {
     let (mut checkouts, flushing) = (Checkouts::new(), Arc::clone(&client));
     let work = move |count| {
         for _ in 0..count {
-            let Checkout { id, plan, amount_cents, path } = checkouts.next();
+            let &Checkout { id, plan, amount_cents, path } = checkouts.next();
             let mut event = posthog_rs::Event::new(NAME, id);
             event.insert_prop("plan", plan).expect("a string");
             event.insert_prop("amount_cents", amount_cents).expect("a number");
@@ -89,7 +89,7 @@ fn sentry() -> Case<'static> {
     Case::new(SENTRY, 0, move |count| {
         let _guard = &guard;
         for _ in 0..count {
-            let Checkout { id, plan, amount_cents, path } = checkouts.next();
+            let &Checkout { id, plan, amount_cents, path } = checkouts.next();
             let mut event = sentry::protocol::Event {
                 message: Some(NAME.to_owned()),
                 user: Some(sentry::User { id: Some(id.to_owned()), ..sentry::User::default() }),

@@ -25,6 +25,46 @@ pub(crate) fn of(byte: u8) -> Option<&'static [u8]> {
     }
 }
 
+/// Bytes of a word that holds what is written of a byte, and its length.
+pub(crate) const WORD_BYTES: usize = 8;
+
+/// What is written of every byte, as words: the text first in memory, its length in the last place. For processors that have
+/// two kilobytes to spare. Words and not bytes, so that each is loaded and stored as one.
+static WORDS: [u64; 256] = words();
+
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler; a mistake is its error")]
+const fn words() -> [u64; 256] {
+    let mut words = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let itself = [byte as u8];
+        let text = match byte as u8 {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            0..0x20 => CONTROLS[byte],
+            _ => &itself,
+        };
+        assert!(text.len() < WORD_BYTES, "what is stored for a byte is no longer than a word");
+        let mut word = [0; WORD_BYTES];
+        word[WORD_BYTES - 1] = text.len() as u8;
+        let mut at = 0;
+        while at < text.len() {
+            word[at] = text[at];
+            at += 1;
+        }
+        words[byte] = u64::from_le_bytes(word);
+        byte += 1;
+    }
+    words
+}
+
+/// What is written of `byte`, itself or its escape, at the beginning of a little-endian word; and its length, at most 6.
+#[inline(always)]
+pub(crate) fn word(byte: u8) -> (u64, usize) {
+    let word = WORDS.get(byte as usize).copied().unwrap_or_default();
+    (word, (word >> 56) as usize)
+}
+
 /// Length of the prefix of `text` that may be copied as it is, and the escape of the byte behind it, if there is one.
 pub(crate) fn next_run(text: &[u8]) -> (usize, Option<&'static [u8]>) {
     for (at, &byte) in text.iter().enumerate() {
@@ -65,6 +105,15 @@ mod tests {
         for byte in 0..=255u8 {
             let expected = byte == b'"' || byte == b'\\' || byte < 0x20;
             assert_eq!(of(byte).is_some(), expected, "byte {byte:#x}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_words_agrees_with_the_escapes() {
+        for byte in 0..=255u8 {
+            let (word, len) = word(byte);
+            assert_eq!(&word.to_le_bytes()[..len], of(byte).unwrap_or(&[byte]), "byte {byte:#x}");
+            assert!(len <= 6);
         }
     }
 

@@ -259,9 +259,9 @@ fn write_property<O: Out>(out: &mut O, property: &Property<'_>, depth: usize) ->
     match property.key {
         Key::Literal(literal) => out.key_slot(&literal.slot, literal.len),
         Key::Text(key) => {
-            out.bytes(b",");
+            out.byte(b',');
             out.string(key);
-            out.bytes(b":");
+            out.byte(b':');
         }
     }
     match property.value {
@@ -286,13 +286,14 @@ pub(crate) fn write_value<O: Out>(out: &mut O, value: &Value<'_>, depth: usize) 
         Value::Str(text) => out.string(text),
         Value::Array(values) => {
             let depth = depth.checked_sub(1).ok_or(CaptureError::TooDeep)?;
-            let mut before: &[u8] = b"[";
-            for value in *values {
-                out.bytes(before);
+            out.byte(b'[');
+            for (at, value) in values.iter().enumerate() {
+                if at > 0 {
+                    out.byte(b',');
+                }
                 write_value(out, value, depth)?;
-                before = b",";
             }
-            out.bytes(if values.is_empty() { b"[]" } else { b"]" });
+            out.byte(b']');
         }
         Value::Object(properties) => write_object(out, properties, depth)?,
         Value::Raw(raw) => write_raw(out, raw, depth)?,
@@ -306,15 +307,16 @@ pub(crate) fn write_value<O: Out>(out: &mut O, value: &Value<'_>, depth: usize) 
 
 fn write_object<O: Out>(out: &mut O, properties: &[Property<'_>], depth: usize) -> Result<(), CaptureError> {
     let depth = depth.checked_sub(1).ok_or(CaptureError::TooDeep)?;
-    let mut before: &[u8] = b"{";
-    for property in properties {
-        out.bytes(before);
+    out.byte(b'{');
+    for (at, property) in properties.iter().enumerate() {
+        if at > 0 {
+            out.byte(b',');
+        }
         out.string(property.key());
-        out.bytes(b":");
+        out.byte(b':');
         write_value(out, &property.value, depth)?;
-        before = b",";
     }
-    out.bytes(if properties.is_empty() { b"{}" } else { b"}" });
+    out.byte(b'}');
     Ok(())
 }
 

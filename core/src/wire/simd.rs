@@ -150,8 +150,8 @@ mod sse2 {
         }
     }
 
-    /// Writes the 16 hexadecimal digits of the second half of a uuid at `to`, in groups of 4 and 12, leaving the place of the
-    /// dash. The word holds its bytes, the first in memory first.
+    /// Writes the 16 hexadecimal digits of the second half of a uuid at `to`, in groups of 4 and 12, with the dash between
+    /// them. The word holds its bytes, the first in memory first.
     ///
     /// # Safety
     ///
@@ -165,9 +165,10 @@ mod sse2 {
             let mask = _mm_set1_epi8(0x0f);
             let upper = _mm_and_si128(_mm_srli_epi16(bytes, 4), mask);
             let digits = hex(_mm_unpacklo_epi8(upper, _mm_and_si128(bytes, mask)));
+            // All of them where the second group wants them; then the first group and the dash over the first four.
+            _mm_storeu_si128(to.add(1).cast(), digits);
             to.cast::<i32>().write_unaligned(_mm_cvtsi128_si32(digits));
-            _mm_storel_epi64(to.add(5).cast(), _mm_srli_si128(digits, 4));
-            to.add(13).cast::<i32>().write_unaligned(_mm_cvtsi128_si32(_mm_shuffle_epi32(digits, 0xff)));
+            *to.add(4) = b'-';
         }
     }
 
@@ -279,8 +280,8 @@ mod portable {
         }
     }
 
-    /// Writes the 16 hexadecimal digits of the second half of a uuid at `to`, in groups of 4 and 12, leaving the place of the
-    /// dash. The word holds its bytes, the first in memory first.
+    /// Writes the 16 hexadecimal digits of the second half of a uuid at `to`, in groups of 4 and 12, with the dash between
+    /// them. The word holds its bytes, the first in memory first.
     ///
     /// # Safety
     ///
@@ -292,6 +293,7 @@ mod portable {
         // SAFETY: the offsets and widths below end at 17.
         unsafe {
             to.cast::<[u8; 4]>().write_unaligned([a, b, c, d]);
+            *to.add(4) = b'-';
             to.add(5).cast::<[u8; 4]>().write_unaligned([e, f, g, h]);
             to.add(9).cast::<[u8; 8]>().write_unaligned(last);
         }
@@ -310,7 +312,7 @@ mod tests {
         let mut prng = Prng::new([5, 6]);
         for _ in 0..10_000 {
             let half = prng.next();
-            let (mut fast, mut plain) = ([b'-'; 17], [b'-'; 17]);
+            let (mut fast, mut plain) = ([0; 17], [0; 17]);
             // SAFETY: both are 17 bytes long.
             unsafe {
                 super::put_uuid_low(half, fast.as_mut_ptr());
@@ -337,6 +339,28 @@ mod tests {
                 };
                 let expected = escape::of(byte).is_some();
                 assert_eq!((found, fast, plain), ((expected, expected), text, text), "{byte:#x} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_halves_copy_two_pieces_alike() {
+        for (byte, len) in
+            [b'a', b'"', b'\\', 0x1f, 0x20, 0x7f, 0xff].into_iter().flat_map(|b| (16..=32).map(move |len| (b, len)))
+        {
+            for at in 0..len {
+                let mut text = [b'a'; 32];
+                text[at] = byte;
+                let (mut fast, mut plain) = (super::Seen::nothing(), portable::Seen::nothing());
+                let (mut to_fast, mut to_plain) = ([0; 32], [0; 32]);
+                // SAFETY: all are 32 bytes long, and `len` is at most that.
+                unsafe {
+                    fast.copy_both_16(text.as_ptr(), to_fast.as_mut_ptr(), len - 16);
+                    plain.copy_both_16(text.as_ptr(), to_plain.as_mut_ptr(), len - 16);
+                }
+                let expected = escape::of(byte).is_some();
+                assert_eq!((fast.needs_escape(), plain.needs_escape()), (expected, expected), "{byte:#x} at {at}");
+                assert_eq!((&to_fast[..len], &to_plain[..len]), (&text[..len], &text[..len]));
             }
         }
     }

@@ -60,6 +60,9 @@ unsafe fn copy(mut from: *const u8, mut to: *mut u8, len: usize) {
     }
 }
 
+/// Bytes that are copied, and looked at, at a time where there is something to escape.
+const PIECE: usize = 16;
+
 /// Where the encoder writes.
 pub(crate) trait Out {
     /// The first [`HEAD_BYTES`] of an event: uuid and timestamp, framed.
@@ -72,6 +75,8 @@ pub(crate) trait Out {
     fn block(&mut self, block: &[u8], len: usize);
     /// Bytes as they are.
     fn bytes(&mut self, bytes: &[u8]);
+    /// A byte as it is.
+    fn byte(&mut self, byte: u8);
     /// Text, escaped, without quotes.
     fn escaped(&mut self, text: &str);
     /// Text, escaped, in quotes.
@@ -206,6 +211,47 @@ impl<'a> Writer<'a> {
     #[cold]
     #[inline(never)]
     fn escaped_slow(&mut self, text: &[u8]) {
+        if !cfg!(target_pointer_width = "64") {
+            return self.escaped_small(text);
+        }
+        let mut rest = text;
+        while !rest.is_empty() {
+            // Pieces with nothing to escape as they are; then one, of which that cannot be said, byte by byte.
+            while rest.len() >= PIECE && self.room() >= PIECE {
+                // SAFETY: both are at least as long as a piece.
+                if unsafe { simd::copy_16(rest.as_ptr(), self.at) } {
+                    break;
+                }
+                // SAFETY: the piece was just stored.
+                unsafe { self.advance(PIECE) };
+                rest = rest.get(PIECE..).unwrap_or_default();
+            }
+            let (piece, behind) = rest.split_at_checked(PIECE).unwrap_or((rest, &[]));
+            if self.room() >= PIECE * escape::WORD_BYTES {
+                let mut at = self.at;
+                for &byte in piece {
+                    // By one store from a table, whatever the byte is, and no question about it.
+                    let (word, len) = escape::word(byte);
+                    // SAFETY: there is room for as many whole words as a piece has bytes, and no more than a word is kept
+                    // of each.
+                    at = unsafe {
+                        at.cast::<u64>().write_unaligned(word.to_le());
+                        at.add(len)
+                    };
+                }
+                self.at = at;
+            } else {
+                for &byte in piece {
+                    let (word, len) = escape::word(byte);
+                    self.exact(word.to_le_bytes().get(..len).unwrap_or_default());
+                }
+            }
+            rest = behind;
+        }
+    }
+
+    /// The same without tables, for processors that would rather have the flash.
+    fn escaped_small(&mut self, text: &[u8]) {
         let mut rest = text;
         loop {
             let (run, escape) = escape::next_run(rest);
@@ -340,6 +386,19 @@ impl Out for Writer<'_> {
     }
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn byte(&mut self, byte: u8) {
+        if self.room() == 0 {
+            self.set_full(1);
+            return;
+        }
+        // SAFETY: there is room for one.
+        unsafe {
+            *self.at = byte;
+            self.advance(1);
+        }
+    }
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn escaped(&mut self, text: &str) {
         let bytes = text.as_bytes();
         // SAFETY: `copy_plain` is called only where there is room for the whole text, which is what `advance` skips.
@@ -463,9 +522,16 @@ impl Writer<'_> {
 /// [`HEAD_SLOT_BYTES`] bytes can be written at `to`.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(super) unsafe fn put_stamp(head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp, to: *mut u8) {
-    // SAFETY: `UUID_LOW_AT + 17` and `MICROS_AT + 3` are at most `HEAD_BYTES`, as an assertion in `stamp.rs` says.
+    const UUID_END: usize = UUID_LOW_AT + 17;
+    const FIRST: usize = UUID_LOW_AT.next_multiple_of(16);
+    const REST: usize = (HEAD_BYTES - UUID_END).next_multiple_of(16);
+    const { assert!(FIRST <= UUID_END && UUID_END + REST <= HEAD_SLOT_BYTES, "whole vectors around the stamp's own") };
+    let from = head.as_ptr();
+    // SAFETY: everything ends within the slot, as the assertion says, and `MICROS_AT + 3` is at most `HEAD_BYTES`, as one in
+    // `stamp.rs` says.
     unsafe {
-        copy(head.as_ptr(), to, padded(HEAD_BYTES, HEAD_SLOT_BYTES));
+        copy(from, to, padded(UUID_LOW_AT, FIRST));
+        copy(from.add(UUID_END), to.add(UUID_END), padded(HEAD_BYTES - UUID_END, REST));
         simd::put_uuid_low(stamp.low, to.add(UUID_LOW_AT));
         to.add(MICROS_AT).cast::<[u8; 3]>().write_unaligned(three_digits(stamp.micros));
     }
