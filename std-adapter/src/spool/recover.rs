@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quillet_core::{Action, Counters, DropReason, Envelope, Flusher, Gauge, Instant, Outcome, Policy, Report};
-use quillet_core::{Ring, RingError, Timestamp, Trust, is_frame};
+use quillet_core::{Ring, RingError, Timestamp, is_frame};
 
 use super::Ledger;
 use super::checkpoint::Checkpoints;
@@ -33,7 +33,7 @@ use super::layout::{
 };
 use super::map::{Claim, Mapping};
 use super::report::Dead;
-use super::retain::{Limits, lane_pending, make_room, pending};
+use super::retain::{Limits, checkpoints, lane_pending, make_room, pending};
 use super::segment::Segment;
 use crate::arena::{self, Ends, Held};
 use crate::crash::{Leftovers as CrashFiles, crash_frame};
@@ -494,16 +494,13 @@ impl Recovery {
         let lane = adopted.next_lane;
         adopted.next_lane += 1;
         let (plan, at) = (adopted.header.plan, adopted.header.plan.lane_at(lane));
-        let is_same_boot = adopted.header.boot_id == self.origin.boot_id && self.origin.boot_id != [0; 16];
-        if is_same_boot && lane_pending(&adopted.claim, &adopted.header, lane) == Some(0) {
+        if adopted.header.is_of_boot(self.origin.boot_id)
+            && lane_pending(&adopted.claim, &adopted.header, lane) == Some(0)
+        {
             return;
         }
-        let mut page = [0; PAGE_BYTES];
-        let checkpoints = match adopted.claim.read(&mut page, plan.checkpoints_at(lane)) {
-            Ok(()) => layout::checkpoints_from(&page),
-            Err(_) => Vec::new(),
-        };
-        let trust = if is_same_boot { Trust::Positions } else { Trust::Checkpoints(&checkpoints) };
+        let checkpoints = checkpoints(&adopted.claim, &adopted.header, lane);
+        let trust = adopted.header.trust_in(self.origin.boot_id, &checkpoints);
         let loaded = arena::adopt::<LoadError>(plan.lane_bytes, trust, |bytes| Ok(adopted.claim.read(bytes, at)?));
         let (ends, found) = match loaded {
             Ok(loaded) => loaded,
