@@ -280,7 +280,7 @@ impl Recovery {
 
     /// Whether events that are left in the lanes outlive the process: there is a file, and it can still be found.
     pub(crate) fn is_keeping(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.mapping.claim().is_linked())
+        self.live.as_ref().is_some_and(|live| live.mapping.claim().is_linked() && live.mapping.is_whole())
     }
 
     /// Brings the checkpoints up to date, if it is time or `at_once`. Says when it is time again, if that cannot wait for
@@ -380,9 +380,11 @@ impl Recovery {
         }
     }
 
-    /// This process has no file of its own after all.
+    /// This process has no file of its own after all, or none any more.
     pub(crate) fn give_up(&mut self) {
-        self.live = None;
+        if let Some(live) = self.live.take() {
+            live.mapping.claim().unlink();
+        }
     }
 
     /// What is being sent.

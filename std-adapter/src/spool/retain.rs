@@ -133,7 +133,7 @@ fn unused(claim: &Claim, header: &Header, lane: usize, boot_id: [u8; 16]) -> Vec
     let checkpoints = checkpoints(claim, header, lane);
     let trust = header.trust_in(boot_id, &checkpoints);
     // The first page has the positions, without which the rest is nothing.
-    let mut used = vec![0..PAGE_BYTES];
+    let mut used: Vec<_> = core::iter::once(0..PAGE_BYTES).collect();
     let is_read = claim.read(&mut words, header.plan.lane_at(lane)).is_ok();
     if !is_read || !Ring::pending_ranges(&words, trust, |range| used.push(range)) {
         return Vec::new();
