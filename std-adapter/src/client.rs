@@ -253,9 +253,7 @@ impl Client {
 
     /// What accepted events survive: what was reached, which may be less than what was asked for.
     pub fn durability(&self) -> Durability {
-        let current = self.inner.as_ref().and_then(|inner| inner.current());
-        let current = current.filter(|inner| !inner.shared.crash.is_spool_degraded());
-        current.map_or(Durability::Memory, |inner| inner.shared.durability())
+        self.current().map_or(Durability::Memory, |inner| inner.shared.durability())
     }
 
     /// Makes at most one request: for a client built [`without_thread`](ClientBuilder::without_thread), whose owner calls

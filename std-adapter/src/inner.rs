@@ -24,7 +24,7 @@ use crate::fork::WipedByte;
 use crate::hooks::OwnedValue;
 use crate::host::KeyProblem;
 use crate::inside::{ClientId, Inside};
-use crate::lanes::{Lanes, OwnedCommon, RINGS};
+use crate::lanes::{LaneLimits, Lanes, OwnedCommon, RINGS};
 use crate::log::{Log, Topic};
 use crate::observers::Observers;
 use crate::redactor::Redactor;
@@ -32,7 +32,7 @@ use crate::shared::{GATE_CLOSED, GATE_HOOKS, GATE_OFF, GATE_REDACTS, GATES_OPEN,
 use crate::spool::{Durability, Recovery, Sending, Spool};
 use crate::sys::{self, WallClock};
 use crate::transport::Sender;
-use crate::worker::{Control, Step, Worker};
+use crate::worker::{Control, Refuge, Step, Worker};
 
 /// With a spool, what could not be delivered stays, and is tried again this much later.
 const KEEP: Exhausted = Exhausted::Keep(Duration::from_secs(15));
@@ -84,8 +84,8 @@ impl Inner {
             spool.set_common(common.as_common().members());
             spool.set_person(&config.crash.person);
         }
-        let (lanes, consumers) =
-            Lanes::new(ends, seeds, config.max_queue_size, EVENT_BYTES_MAX, common).ok_or(BuildError::OutOfMemory)?;
+        let limits = LaneLimits { events_max: config.max_queue_size, event_bytes_max: EVENT_BYTES_MAX };
+        let (lanes, consumers) = Lanes::new(ends, seeds, limits, common).ok_or(BuildError::OutOfMemory)?;
 
         let owner = crash::owner(&config.url, api_key);
         let mapping = spool.as_ref().and_then(Spool::mapping).cloned();
@@ -103,8 +103,10 @@ impl Inner {
         }
         let flusher_envelope = envelope.clone();
         let kept = Policy { exhausted: KEEP, ..policy };
-        let is_mapped = spool.as_ref().is_some_and(|spool| spool.mapping().is_some());
-        let live = if is_mapped { kept } else { policy };
+        let mapping = spool.as_ref().and_then(Spool::mapping).cloned();
+        let live = if mapping.is_some() { kept } else { policy };
+        let refuge = mapping
+            .map(|mapping| Refuge::new(mapping, config.queue_bytes, limits, (envelope.clone(), policy, flusher_seed)));
         let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, live, flusher_seed));
         let sending = Sending { envelope: envelope.clone(), policy: kept, seed: flusher_seed };
         let recovery = Recovery::with_crash_files(recovery, CrashFiles::of(&config.crash, owner));
@@ -134,7 +136,8 @@ impl Inner {
             errors: Errors::new(&config.errors).ok_or(BuildError::OutOfMemory)?,
         });
         let observers = Arc::new(Observers { client, hooks: Arc::clone(&config.hooks), log });
-        let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers), recovery);
+        let worker =
+            Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers), recovery, refuge);
         let pump = if config.thread {
             let thread = thread::Builder::new()
                 .name("quillet".to_owned())
@@ -280,7 +283,7 @@ impl Inner {
     fn abandon(&self, reason: DropReason) {
         let mut control = self.shared.control();
         if !control.finished && control.abandoned.is_none() {
-            let pending = self.shared.lanes.pending();
+            let pending = self.shared.undecided(&control);
             let is_kept = reason == DropReason::Shutdown && self.shared.durability() != Durability::Memory;
             let dropped = control.abandon(pending, is_kept, reason);
             if let Some(counter) = control.counters.dropped.get_mut(reason.index()) {

@@ -120,12 +120,33 @@ impl Shared {
 
     /// What accepted events survive.
     pub(crate) fn durability(&self) -> Durability {
-        self.spool.as_ref().map_or(Durability::Memory, Spool::durability)
+        let spool = self.spool.as_ref().filter(|_| !self.crash.is_spool_degraded());
+        spool.map_or(Durability::Memory, Spool::durability)
+    }
+
+    /// Whether the file that the lanes are in was cut off under them: what their counts say is nothing to go by.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.crash.is_spool_degraded() && !self.lanes.are_moved()
+    }
+
+    /// Events in the lanes that nobody has decided about, by the lanes' counts or, where these are gone, by what is known
+    /// besides.
+    pub(crate) fn undecided(&self, control: &Control) -> u64 {
+        let pending = self.lanes.pending();
+        if !self.is_cut() {
+            return pending;
+        }
+        self.lanes.committed().map_or(0, |committed| committed.wrapping_sub(control.decided))
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let control = self.control();
-        let (committed, released) = self.lanes.counts();
+        let (mut committed, mut released) = self.lanes.counts();
+        if self.is_cut() {
+            // For a moment: the flush thread counts what is lost.
+            self.wake();
+            (committed, released) = (control.decided.wrapping_add(control.left), control.decided);
+        }
         let mut stats = Stats::default();
         stats.add(&control.counters);
         stats.accepted = committed.wrapping_add(control.immediate);

@@ -6,6 +6,8 @@
 //! The lock on [`Control`] is held while a decision is made and never while anything is sent, called back or waited for.
 //! A decision and its counters change under one hold of it, so the counters are exact at every moment.
 
+mod refuge;
+
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -23,6 +25,7 @@ use crate::observers::Observers;
 use crate::shared::Shared;
 use crate::spool::{Recovery, SEGMENT_BYTES, Sending};
 use crate::transport::Sender;
+pub(crate) use refuge::Refuge;
 
 /// How often an awake flush thread looks for events, as long as few have come since it last looked.
 const TICK: Duration = Duration::from_millis(2);
@@ -72,6 +75,9 @@ pub(crate) struct Control {
     pub(crate) spooled: u64,
     /// Events still in the lanes that are counted elsewhere: as spooled, or as dropped when somebody gave up.
     pub(crate) left: u64,
+    /// Events that left the lanes: delivered, rejected, dropped or spooled. What the lanes' own counts say, as long as the
+    /// memory that they are in is not taken away.
+    pub(crate) decided: u64,
 }
 
 /// One caller in `flush`.
@@ -159,6 +165,8 @@ pub(crate) struct Worker {
     observers: Arc<Observers>,
     /// What dead processes left, and how to send it.
     recovery: Option<(Recovery, Sending)>,
+    /// Where to go on if the lanes are in a file and that is cut off.
+    refuge: Option<Refuge>,
     /// What of the machine's counters was added to the shared ones.
     published: Counters,
     /// When the committed count was last seen to change, and what it was then.
@@ -191,6 +199,7 @@ impl Worker {
         transport: Sender,
         observers: Arc<Observers>,
         recovery: Option<(Recovery, Sending)>,
+        refuge: Option<Refuge>,
     ) -> Self {
         let last_event = shared.clock.now();
         Self {
@@ -199,6 +208,7 @@ impl Worker {
             transport,
             observers,
             recovery,
+            refuge,
             published: Counters::default(),
             last_event,
             committed: 0,
@@ -235,6 +245,9 @@ impl Worker {
 
     /// One decision, and the request it may ask for, which ends by `deadline` if there is one.
     pub(crate) fn step(&mut self, deadline: Option<Instant>) -> Step {
+        if let Some(step) = self.take_refuge() {
+            return step;
+        }
         self.keep_safe();
         match self.decide(deadline) {
             Step::Wait(until) => Step::Wait(until.min(self.keep_at)),
@@ -252,6 +265,10 @@ impl Worker {
             let random = getrandom::u64().unwrap_or_default();
             let bytes = surplus.frames.0.len() + surplus.frames.1.len();
             let (lane, events) = (surplus.lane, surplus.events);
+            if surplus.frames.0.contains(&0) || surplus.frames.1.contains(&0) {
+                self.shared.crash.set_spool_degraded();
+                break;
+            }
             if !recovery.keep(surplus.frames, events, wall, random) {
                 break;
             }
@@ -283,7 +300,15 @@ impl Worker {
         match action {
             Action::Send(batch) => {
                 drop(control);
-                let batch = deadline.map_or(batch, |deadline| batch.ending_by(deadline));
+                let mut batch = deadline.map_or(batch, |deadline| batch.ending_by(deadline));
+                if let Some(refuge) = &mut self.refuge {
+                    let Some(copy) = refuge.copy_of(&batch).filter(|_| !shared.crash.is_spool_degraded()) else {
+                        // The next step sees to it; this batch stays where it is.
+                        shared.crash.set_spool_degraded();
+                        return Step::Sent;
+                    };
+                    batch = batch.over(copy);
+                }
                 let (outcome, status) = self.observers.send(&shared.clock, &mut self.transport, &batch);
                 let mut control = shared.control();
                 if let Some(abandoned) = control.abandoned {
@@ -384,6 +409,7 @@ impl Worker {
 
     /// Says that nothing will ever be sent again, to everybody who waits. What is left is the spool's, if there is one.
     fn finish(&mut self, control: &mut Control) {
+        self.lose_what_is_cut_off(control);
         if let Some((mut recovery, _)) = self.recovery.take() {
             let is_kept = recovery.is_keeping();
             let (clock, wall_clock) = (self.shared.clock, self.shared.wall_clock);
@@ -526,6 +552,7 @@ fn count(flusher: &Flusher<'_, RINGS>, published: &mut Counters, control: &mut C
     let mut new = flusher.counters().since(published);
     *published = *flusher.counters();
     // Events that were put elsewhere may be taken up again, so they are counted where that is.
+    control.decided = control.decided.wrapping_add(new.settled()).wrapping_add(new.spooled);
     control.spooled = control.spooled.wrapping_add(core::mem::take(&mut new.spooled));
     control.counters.add(&new);
     new

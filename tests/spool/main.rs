@@ -10,6 +10,7 @@ mod common;
 mod image;
 mod victim;
 
+mod cut;
 mod damage;
 mod golden;
 mod outage;

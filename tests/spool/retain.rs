@@ -52,6 +52,32 @@ fn a_crash_loop_of_a_hundred_starts_stays_within_the_limits() {
     assert_eq!(folder.files().len(), 0);
 }
 
+/// Files are as large as their lanes, and the dead leave little in them: room is what counts, and no event goes for air.
+#[test]
+fn what_holds_no_event_goes_before_any_event_does() {
+    become_one_if_asked();
+    let (folder, sink) = (Folder::new(), Sink::start());
+    let test = "retain::what_holds_no_event_goes_before_any_event_does";
+    // Or each of them would deliver what those before it left.
+    sink.rule(Rule::Always(Answer::status(503)));
+    let mut uuids = Vec::new();
+    for _ in 0..8 {
+        uuids.extend(Victim::start(test, &sink.host(), folder.path(), 7).kill());
+    }
+    sink.clear_answers();
+    // The client's own file takes 2.4 MiB of this, and the lanes in which the dead left something as much.
+    let client = spooling(sink.host(), folder.path()).spool_bytes_max(4 << 20).build().unwrap();
+    assert_ne!(client.durability(), quillet::Durability::Memory);
+    found(&client, 56);
+    let report = client.shutdown();
+    assert_eq!((report.stats.delivered, report.stats.dropped_total()), (56, 0), "{:?}", report.stats);
+    let mut stored = stored(&sink);
+    stored.sort();
+    uuids.sort();
+    assert_eq!(stored, uuids);
+    sink.assert_clean();
+}
+
 #[test]
 fn a_process_that_was_killed_is_reported_if_that_is_wanted() {
     become_one_if_asked();

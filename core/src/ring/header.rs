@@ -71,6 +71,11 @@ impl Header {
 }
 
 impl Header {
+    /// Whether this is still a header, in memory that somebody else may take away: a file that is cut off.
+    pub(super) fn is_there(&self) -> bool {
+        self.producer.magic.load(Ordering::Relaxed) == MAGIC
+    }
+
     /// Events ever committed.
     #[inline]
     pub(super) fn committed(&self) -> usize {

@@ -50,6 +50,7 @@ pub mod splice;
 mod tests;
 
 use core::fmt;
+use core::ops::Range;
 
 pub(crate) use header::count_frames;
 
@@ -198,6 +199,13 @@ impl<'m> Ring<'m> {
     /// no header. For estimates over files that are not read.
     pub fn pending_in(header: &[u8]) -> Option<usize> {
         header::pending_in(header)
+    }
+
+    /// Which bytes [`Ring::recover`] with the same trust would look at besides the header, of a ring whose header alone is
+    /// given: `tell` hears of each range of them, counted from the ring's first aligned byte. All others may be anything.
+    /// Whether there is such a ring; if not, nothing is told. For whoever wants the rest of a file's blocks back.
+    pub fn pending_ranges(header: &[u8], trust: Trust<'_>, tell: impl FnMut(Range<usize>)) -> bool {
+        recover::pending_ranges(header, trust, tell).is_some()
     }
 
     /// [`Ring::attach`], believing nobody: what the positions (or checkpoints) point to is parsed frame by frame, and

@@ -9,6 +9,8 @@
 //! any order, and the head may be there without what it points to. Then only [`Checkpoint`]s count: checksums over
 //! stretches, made while the process lived. Whatever does not match them is blanked as well.
 
+use core::ops::Range;
+
 use super::RingError;
 use super::arena::{Arena, Halves};
 use super::cursor::{self, Stretch};
@@ -107,6 +109,38 @@ pub(super) fn recover<'m>(memory: &'m mut [u8], trust: Trust<'_>) -> Result<(Hal
     set_word(memory, word::HEAD, head);
     let arena = Arena::over(memory, capacity).ok_or(RingError::Damaged)?;
     Ok((arena.halves(), recovered))
+}
+
+/// See [`Ring::pending_ranges`](crate::Ring::pending_ranges).
+pub(super) fn pending_ranges(header: &[u8], trust: Trust<'_>, mut tell: impl FnMut(Range<usize>)) -> Option<()> {
+    let read = |index| word_at(header, index);
+    let is_ours = read(word::MAGIC)? == MAGIC && read(word::LAYOUT)? == LAYOUT;
+    let (capacity, tail) = (read(word::CAPACITY)?, read(word::TAIL)?);
+    let (head, watermark) = (read(word::HEAD)?, read(word::WATERMARK)?);
+    let is_size = capacity.is_power_of_two() && capacity.checked_add(HEADER_BYTES).is_some();
+    if !is_ours || !is_size {
+        return None;
+    }
+    let mut tell = |Stretch { offset, len }: Stretch| {
+        if len > 0 {
+            tell(HEADER_BYTES.wrapping_add(offset)..HEADER_BYTES.wrapping_add(offset).wrapping_add(len));
+        }
+    };
+    match trust {
+        Trust::Positions if !cursor::is_valid(tail, head, watermark, capacity) => return None,
+        Trust::Positions => cursor::stretches(tail, head, watermark, capacity).into_iter().for_each(tell),
+        // Whether their checksums are right shows only when the bytes are read.
+        Trust::Checkpoints(checkpoints) => {
+            for checkpoint in checkpoints.iter().take(CHECKPOINTS_MAX) {
+                let to = checkpoint.from.wrapping_add(checkpoint.bytes).wrapping_sub(tail);
+                let offset = cursor::offset(checkpoint.from, capacity);
+                if (1..=capacity).contains(&to) && checkpoint.bytes <= capacity.wrapping_sub(offset) {
+                    tell(Stretch { offset, len: checkpoint.bytes });
+                }
+            }
+        }
+    }
+    Some(())
 }
 
 /// The bytes of a ring, as they were found.

@@ -134,7 +134,7 @@ impl<'f> Batch<'f> {
         attempt: u32,
         deadline: Option<Instant>,
     ) -> Self {
-        Self { envelope, stretches: Stretches { lanes, start, step: 0 }, events, bytes, attempt, deadline }
+        Self { envelope, stretches: Stretches { lanes, start, step: 0, copy: &[] }, events, bytes, attempt, deadline }
     }
 
     /// How many events it carries.
@@ -157,6 +157,22 @@ impl<'f> Batch<'f> {
     #[must_use]
     pub fn ending_by(self, deadline: Instant) -> Self {
         Self { deadline: Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline))), ..self }
+    }
+
+    /// The bytes of its frames as they lie in the rings: whole frames, each with the `,\n` behind it.
+    pub fn stretches(&self) -> impl Iterator<Item = &'f [u8]> + use<'f> {
+        self.stretches
+    }
+
+    /// The same batch, its frames read from `copy`, which is what [`stretches`](Self::stretches) gave, in one piece. For
+    /// rings in memory that somebody else may change: what was looked at is what is sent.
+    #[must_use]
+    pub fn over<'c>(&self, copy: &'c [u8]) -> Batch<'c>
+    where
+        'f: 'c,
+    {
+        let stretches = Stretches { lanes: &[], start: 0, step: 0, copy };
+        Batch { stretches, bytes: copy.len(), ..*self }
     }
 
     /// The request body; `sent_at` is the wall time of this attempt, with which the server corrects a wrong clock.
@@ -203,12 +219,17 @@ struct Stretches<'f> {
     start: usize,
     /// Two steps a lane.
     step: usize,
+    /// The same in one piece, and then no lanes.
+    copy: &'f [u8],
 }
 
 impl<'f> Iterator for Stretches<'f> {
     type Item = &'f [u8];
 
     fn next(&mut self) -> Option<&'f [u8]> {
+        if !self.copy.is_empty() {
+            return Some(core::mem::take(&mut self.copy));
+        }
         while self.step < self.lanes.len() * 2 {
             let at = self.start + self.step / 2;
             let lane = self.lanes.get(if at < self.lanes.len() { at } else { at - self.lanes.len() })?;

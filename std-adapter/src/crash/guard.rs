@@ -2,7 +2,7 @@
 //!
 //! In: SIGBUS at an address inside a mapping of ours, because somebody truncated the file, the disk filled up under a
 //! copy-on-write file system, or could not be read. Out: an anonymous page in its place, and a mark that the mapping is
-//! degraded: what is stored in it from now on does not survive the process.
+//! degraded: what is stored in it from now on does not survive the process. The flush thread then moves the queue elsewhere.
 
 #![allow(unsafe_code, reason = "replaces pages of a mapping from a signal handler")]
 
@@ -81,12 +81,13 @@ pub(super) fn repair(address: usize) -> bool {
     let Some(entry) = GUARDS.iter().find(is_inside) else { return false };
     let page_bytes = entry.page_bytes.load(Ordering::SeqCst).max(1);
     let page = address - address % page_bytes;
+    // First: whoever sees the zeros sees this too.
+    entry.is_degraded.store(true, Ordering::SeqCst);
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED);
     // SAFETY: the page lies in a mapping that `guard` was told of and that outlives its guard; its file has nothing to
     // offer there any more. Threads that use it see zeros, as after a truncation.
     let replaced = unsafe { libc::mmap(page as *mut _, page_bytes, protection, flags, -1, 0) };
-    entry.is_degraded.store(true, Ordering::SeqCst);
     replaced != libc::MAP_FAILED
 }
 

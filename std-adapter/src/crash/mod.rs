@@ -59,6 +59,8 @@ pub(crate) struct Crash {
     guard: Option<Guard>,
     /// The spool's file, which needs no writing at the last moment and has room for a record.
     mapping: Option<Arc<Mapping>>,
+    /// Part of that file is gone, and no page had to be replaced yet.
+    is_cut: AtomicBool,
     /// Without it, where everything goes at the last moment.
     file: Option<Arc<CrashFile>>,
     /// Somebody asked for signal handlers; a forked child wants them too.
@@ -91,6 +93,7 @@ impl Crash {
             panics: panic::Panics::default(),
             guard: mapping.as_ref().map(|mapping| mapping.range()).and_then(|(start, bytes)| guard(start, bytes)),
             mapping,
+            is_cut: AtomicBool::new(false),
             file: file.map(Arc::new),
             wants_signals: AtomicBool::new(false),
             signals: Mutex::new(None),
@@ -111,7 +114,12 @@ impl Crash {
 
     /// Whether part of the spool's file is gone, and memory of this process in its place.
     pub(crate) fn is_spool_degraded(&self) -> bool {
-        self.guard.as_ref().is_some_and(Guard::is_degraded)
+        self.guard.as_ref().is_some_and(Guard::is_degraded) || self.is_cut.load(Ordering::SeqCst)
+    }
+
+    /// Says so, having looked at the file.
+    pub(crate) fn set_spool_degraded(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
     }
 
     /// What every event says from now on.
@@ -123,7 +131,8 @@ impl Crash {
 
     /// Writes the crash file, if one is needed. Async-signal-safe. Whether the queue outlives the process.
     pub(crate) fn write_file(&self) -> bool {
-        self.mapping.is_some() || self.file.as_ref().is_some_and(|file| file.write())
+        let is_in_file = self.mapping.is_some() && !self.is_spool_degraded();
+        is_in_file || self.file.as_ref().is_some_and(|file| file.write())
     }
 
     /// Has the signal handlers tell this client, from the first time on that it is asked to.

@@ -11,14 +11,15 @@ pub(crate) mod cell;
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use quillet_core::{CaptureError, Common, CommonError, Event, Gauge, Lane, Property, Stamper, Timestamp, Uuid};
+use quillet_core::{CaptureError, Common, CommonError, Consumer, Event, Gauge, Lane, Producer};
+use quillet_core::{Property, Stamper, Timestamp, Uuid};
 
 use crate::arena::{Ends, Held};
 use crate::capture::guarded;
 use crate::clock::{FastClock, System};
-use cell::TryCell;
+use cell::{Inside, TryCell};
 
 /// Rings a client has. More threads than this may capture at the same moment only if some of them are refused.
 pub(crate) const LANES: usize = 8;
@@ -31,6 +32,9 @@ pub(crate) const RINGS: usize = LANES + 1;
 /// nanoseconds, unless it was descheduled there; so a second look helps, and a tenth would be waiting.
 const ROUNDS: usize = 2;
 
+/// How often all lanes together are asked for before somebody is taken to stay in one.
+const ENTER_TRIES: usize = 20_000;
+
 thread_local! {
     /// The lane this thread used last.
     static LANE: Cell<usize> = const { Cell::new(0) };
@@ -41,7 +45,29 @@ pub(crate) struct Lanes {
     /// The crash lane is the last.
     lanes: [TryCell<State>; RINGS],
     gauges: [Held<Gauge<'static>>; RINGS],
+    /// Since the lanes have other rings than those they began with.
+    moved: OnceLock<Moved>,
     common: SharedCommon,
+}
+
+/// Where the lanes are now.
+struct Moved {
+    gauges: [Held<Gauge<'static>>; RINGS],
+    /// Events that were committed and decided about before the move; the new rings' counts do not have them.
+    before: u64,
+}
+
+/// What a lane may hold: events, and bytes of each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneLimits {
+    pub(crate) events_max: usize,
+    pub(crate) event_bytes_max: usize,
+}
+
+impl LaneLimits {
+    fn lane(self, producer: Held<Producer<'static>>, seed: [u64; 2]) -> Held<Lane<'static>> {
+        producer.map(|producer| Lane::new(producer, Stamper::new(seed), self.events_max, self.event_bytes_max))
+    }
 }
 
 /// What a capture needs exclusively.
@@ -58,17 +84,14 @@ impl Lanes {
     pub(crate) fn new(
         ends: [Ends; RINGS],
         seeds: [[u64; 2]; RINGS],
-        events_max: usize,
-        event_bytes_max: usize,
+        limits: LaneLimits,
         common: OwnedCommon,
     ) -> Option<(Self, Held<[quillet_core::Consumer<'static>; RINGS]>)> {
         let common = Arc::new(common);
         let (mut lanes, mut gauges, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
         for (ends, seed) in ends.into_iter().zip(seeds) {
-            let lane =
-                ends.producer.map(|producer| Lane::new(producer, Stamper::new(seed), events_max, event_bytes_max));
             lanes.push(TryCell::new(State {
-                lane,
+                lane: limits.lane(ends.producer, seed),
                 clock: FastClock::new(System),
                 common: Arc::clone(&common),
                 edition: 0,
@@ -79,6 +102,7 @@ impl Lanes {
         let lanes = Self {
             lanes: lanes.try_into().ok()?,
             gauges: gauges.try_into().ok()?,
+            moved: OnceLock::new(),
             common: SharedCommon { edition: AtomicU64::new(0), editions: Mutex::new(vec![common]) },
         };
         Some((lanes, Held::join::<RINGS>(consumers.try_into().ok()?)?))
@@ -151,7 +175,8 @@ impl Lanes {
     /// Frames committed and released so far, over all lanes: `(committed, released)`.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let mut counts = (0u64, 0u64);
-        for gauge in &self.gauges {
+        let moved = self.moved.get();
+        for gauge in moved.map_or(&self.gauges, |moved| &moved.gauges) {
             // Released first: what is released was committed before, so the difference is never negative. Unless somebody
             // has shortened the file that the rings are in; then there is nothing in them.
             let (released, committed) = (gauge.released(), gauge.committed());
@@ -159,7 +184,57 @@ impl Lanes {
             counts.1 = counts.1.wrapping_add(released as u64);
             counts.0 = counts.0.wrapping_add(if is_right { committed } else { released } as u64);
         }
-        counts
+        let before = moved.map_or(0, |moved| moved.before);
+        (counts.0.wrapping_add(before), counts.1.wrapping_add(before))
+    }
+
+    /// Whether [`move_into`](Lanes::move_into) was done.
+    pub(crate) fn are_moved(&self) -> bool {
+        self.moved.get().is_some()
+    }
+
+    /// Gives every lane another ring, while nobody is in any of them: a capture that comes meanwhile is refused as busy.
+    /// `fill` is told how many events were ever committed, moves what it can into the new rings, and says how many
+    /// events that was. Returns the reading ends of the new rings, or `None` if somebody stays in a lane, or if this was
+    /// done before; then nothing has happened.
+    pub(crate) fn move_into(
+        &self,
+        mut ends: [Ends; RINGS],
+        seeds: [[u64; 2]; RINGS],
+        limits: LaneLimits,
+        fill: impl FnOnce(u64, &mut [Ends; RINGS]) -> u64,
+    ) -> Option<Held<[Consumer<'static>; RINGS]>> {
+        let mut inside = self.enter_all().filter(|_| !self.are_moved())?;
+        let committed = committed(&inside);
+        let kept = fill(committed, &mut ends);
+        let (mut gauges, mut consumers) = (Vec::new(), Vec::new());
+        for ((state, ends), seed) in inside.iter_mut().zip(ends).zip(seeds) {
+            state.lane = limits.lane(ends.producer, seed);
+            gauges.push(ends.gauge);
+            consumers.push(ends.consumer);
+        }
+        let before = committed.wrapping_sub(kept);
+        let _ = self.moved.set(Moved { gauges: gauges.try_into().ok()?, before });
+        Held::join::<RINGS>(consumers.try_into().ok()?)
+    }
+
+    /// Events ever committed as the lanes themselves remember it, whatever became of their rings' memory. `None` if
+    /// somebody stays in a lane.
+    pub(crate) fn committed(&self) -> Option<u64> {
+        self.enter_all().map(|inside| committed(&inside))
+    }
+
+    /// All lanes at once, as soon as each is free. Whoever is in one is done in an instant, or is waiting for the caller.
+    fn enter_all(&self) -> Option<Vec<Inside<'_, State>>> {
+        let mut tries = ENTER_TRIES;
+        let mut enter = |cell| loop {
+            match TryCell::try_enter(cell) {
+                Some(inside) => return Some(inside),
+                None => tries = tries.checked_sub(1)?,
+            }
+            if tries.is_multiple_of(64) { std::thread::yield_now() } else { core::hint::spin_loop() }
+        };
+        self.lanes.iter().map(&mut enter).collect()
     }
 
     /// Frames nobody has decided about, over all lanes.
@@ -171,13 +246,19 @@ impl Lanes {
     /// Whether a sleeping flush thread should be woken: `flush_at` events are waiting, or half of a lane is in use by fewer
     /// but larger ones.
     pub(crate) fn is_worth_waking(&self, flush_at: u64) -> bool {
-        self.pending() >= flush_at || self.gauges.iter().any(|gauge| gauge.bytes_used() > gauge.capacity() / 2)
+        let gauges = self.moved.get().map_or(&self.gauges, |moved| &moved.gauges);
+        self.pending() >= flush_at || gauges.iter().any(|gauge| gauge.bytes_used() > gauge.capacity() / 2)
     }
 
     /// Replaces the super properties. Captures that run meanwhile see the old ones or the new ones, never a mixture.
     pub(crate) fn set_common(&self, common: OwnedCommon) {
         self.common.replace(common);
     }
+}
+
+/// Events ever committed to these.
+fn committed(lanes: &[Inside<'_, State>]) -> u64 {
+    lanes.iter().fold(0, |sum, state| sum.wrapping_add(state.lane.producer().committed() as u64))
 }
 
 impl State {

@@ -16,6 +16,10 @@ pub(crate) const SEGMENT_BYTES: usize = 1;
 pub(crate) enum Mapping {}
 
 impl Mapping {
+    pub(crate) fn is_whole(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn range(&self) -> (NonNull<u8>, usize) {
         match *self {}
     }

@@ -17,7 +17,7 @@
 //! Little-endian, except for the rings' own words and the tag that says so: a machine of the other kind leaves the file
 //! alone. Another major version does so too.
 
-use quillet_core::{Checkpoint, Ring, Timestamp, crc32c};
+use quillet_core::{Checkpoint, Ring, Timestamp, Trust, crc32c};
 
 /// Everything begins at a multiple of this.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -159,6 +159,16 @@ impl Header {
         let mut fields = Fields { bytes: &mut bytes, at: HEADER_BYTES - 4 };
         fields.put(&crc.to_le_bytes());
         bytes
+    }
+
+    /// Whether the file was made since the machine started, so that its pages are as its process left them.
+    pub(crate) fn is_of_boot(&self, boot_id: [u8; 16]) -> bool {
+        self.boot_id == boot_id && boot_id != [0; 16]
+    }
+
+    /// How far the lanes of the file are to be believed in this boot.
+    pub(crate) fn trust_in<'c>(&self, boot_id: [u8; 16], checkpoints: &'c [Checkpoint]) -> Trust<'c> {
+        if self.is_of_boot(boot_id) { Trust::Positions } else { Trust::Checkpoints(checkpoints) }
     }
 
     /// Reads a header that may be anything.

@@ -96,9 +96,9 @@ impl Spool {
         }
     }
 
-    /// What events survive now: a file that somebody has removed keeps nothing.
+    /// What events survive now: a file that somebody has removed or cut off keeps nothing.
     pub(crate) fn durability(&self) -> Durability {
-        let is_there = self.mapping.as_ref().is_some_and(|mapping| mapping.claim().is_linked());
+        let is_there = self.mapping.as_ref().is_some_and(|mapping| mapping.claim().is_linked() && mapping.is_whole());
         if is_there { self.tier } else { Durability::Memory }
     }
 

@@ -288,6 +288,11 @@ impl Mapping {
         &self.header.plan
     }
 
+    /// Whether the file is as long as it was made. Where it is not, nothing is behind the mapping.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.claim.metadata().map_or(true, |metadata| metadata.len() >= self.header.plan.file_bytes() as u64)
+    }
+
     /// All of it: first byte and length.
     pub(crate) fn range(&self) -> (NonNull<u8>, usize) {
         (self.start, self.header.plan.file_bytes())

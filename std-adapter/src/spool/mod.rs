@@ -22,6 +22,8 @@
 //!
 //! The file is removed when the server has answered for everything in it, and not before.
 //!
+//! A file that is cut off while it is in use is left behind, and the queue goes on in memory: see `worker/refuge.rs`.
+//!
 //! Whatever is found in the directory is read as if an enemy had written it; and nothing that goes wrong here stops the
 //! program: without a file the queue is in memory.
 

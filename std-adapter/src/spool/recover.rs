@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quillet_core::{Action, Counters, DropReason, Envelope, Flusher, Gauge, Instant, Outcome, Policy, Report};
-use quillet_core::{Ring, RingError, Timestamp, Trust, is_frame};
+use quillet_core::{Ring, RingError, Timestamp, is_frame};
 
 use super::Ledger;
 use super::checkpoint::Checkpoints;
@@ -33,7 +33,7 @@ use super::layout::{
 };
 use super::map::{Claim, Mapping};
 use super::report::Dead;
-use super::retain::{Limits, lane_pending, make_room, pending};
+use super::retain::{Limits, checkpoints, lane_pending, make_room, pending};
 use super::segment::Segment;
 use crate::arena::{self, Ends, Held};
 use crate::crash::{Leftovers as CrashFiles, crash_frame};
@@ -280,7 +280,7 @@ impl Recovery {
 
     /// Whether events that are left in the lanes outlive the process: there is a file, and it can still be found.
     pub(crate) fn is_keeping(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.mapping.claim().is_linked())
+        self.live.as_ref().is_some_and(|live| live.mapping.claim().is_linked() && live.mapping.is_whole())
     }
 
     /// Brings the checkpoints up to date, if it is time or `at_once`. Says when it is time again, if that cannot wait for
@@ -380,9 +380,11 @@ impl Recovery {
         }
     }
 
-    /// This process has no file of its own after all.
+    /// This process has no file of its own after all, or none any more.
     pub(crate) fn give_up(&mut self) {
-        self.live = None;
+        if let Some(live) = self.live.take() {
+            live.mapping.claim().unlink();
+        }
     }
 
     /// What is being sent.
@@ -494,16 +496,13 @@ impl Recovery {
         let lane = adopted.next_lane;
         adopted.next_lane += 1;
         let (plan, at) = (adopted.header.plan, adopted.header.plan.lane_at(lane));
-        let is_same_boot = adopted.header.boot_id == self.origin.boot_id && self.origin.boot_id != [0; 16];
-        if is_same_boot && lane_pending(&adopted.claim, &adopted.header, lane) == Some(0) {
+        if adopted.header.is_of_boot(self.origin.boot_id)
+            && lane_pending(&adopted.claim, &adopted.header, lane) == Some(0)
+        {
             return;
         }
-        let mut page = [0; PAGE_BYTES];
-        let checkpoints = match adopted.claim.read(&mut page, plan.checkpoints_at(lane)) {
-            Ok(()) => layout::checkpoints_from(&page),
-            Err(_) => Vec::new(),
-        };
-        let trust = if is_same_boot { Trust::Positions } else { Trust::Checkpoints(&checkpoints) };
+        let checkpoints = checkpoints(&adopted.claim, &adopted.header, lane);
+        let trust = adopted.header.trust_in(self.origin.boot_id, &checkpoints);
         let loaded = arena::adopt::<LoadError>(plan.lane_bytes, trust, |bytes| Ok(adopted.claim.read(bytes, at)?));
         let (ends, found) = match loaded {
             Ok(loaded) => loaded,

@@ -3,16 +3,18 @@
 //! In: a look into the directory. Out: fewer files, the oldest gone first, and what that cost in events. Files of living
 //! processes are never touched; what of a dead process's file holds no event is given back before any event is dropped.
 
+use core::ops::Range;
 use core::time::Duration;
 use std::io;
 use std::path::Path;
 
-use quillet_core::{DropReason, Ring, Timestamp};
+use quillet_core::{Checkpoint, DropReason, Ring, Timestamp};
 
 use super::SpoolOptions;
 use super::directory::{Directory, Entry, Kind, disk_bytes};
-use super::layout::{HEADER_BYTES, Header, PAGE_BYTES};
+use super::layout::{self, HEADER_BYTES, Header, PAGE_BYTES};
 use super::map::Claim;
+use super::platform;
 
 /// Files kept that could not be read, for whoever wants to look into it.
 const BAD_FILES_MAX: usize = 3;
@@ -55,8 +57,9 @@ pub(crate) fn make_room(
     let bytes = |entries: &[Entry]| entries.iter().fold(needed, |sum, entry| sum.saturating_add(entry.disk_bytes));
     let extra_files = usize::from(needed > 0);
     if bytes(&entries) > limits.bytes {
+        let boot_id = platform::boot_id();
         for entry in &mut entries {
-            shrink(entry);
+            shrink(entry, boot_id);
         }
     }
     let mut at = 0;
@@ -110,18 +113,51 @@ fn header(claim: &Claim) -> Option<Header> {
     Header::parse(&bytes, claim.metadata().ok()?.len()).ok()
 }
 
-/// Gives back the room of lanes in which nothing is pending. A dead process's file is mostly that.
-fn shrink(entry: &mut Entry) {
+/// Gives back the room of everything that holds no event. A dead process's file is mostly that.
+fn shrink(entry: &mut Entry, boot_id: [u8; 16]) {
     let Ok(Some(claim)) = Claim::adopt(&entry.path) else { return };
     let Some(header) = header(&claim) else { return };
     for lane in 0..header.plan.lanes {
-        if lane_pending(&claim, &header, lane) == Some(0) {
-            // But for the page with the counts, which say that nothing is there.
-            let at = header.plan.lane_at(lane).saturating_add(PAGE_BYTES);
-            claim.punch(at, header.plan.lane_bytes.saturating_sub(PAGE_BYTES));
+        for unused in unused(&claim, &header, lane, boot_id) {
+            claim.punch(header.plan.lane_at(lane).saturating_add(unused.start), unused.len());
         }
     }
     if let Ok(metadata) = claim.metadata() {
         entry.disk_bytes = disk_bytes(&metadata);
+    }
+}
+
+/// The pages of a lane that no recovery would look at, counted from the lane's first byte. None if there is no ring in it.
+fn unused(claim: &Claim, header: &Header, lane: usize, boot_id: [u8; 16]) -> Vec<Range<usize>> {
+    let mut words = [0; Ring::HEADER_BYTES];
+    let checkpoints = checkpoints(claim, header, lane);
+    let trust = header.trust_in(boot_id, &checkpoints);
+    // The first page has the positions, without which the rest is nothing.
+    let mut used: Vec<_> = core::iter::once(0..PAGE_BYTES).collect();
+    let is_read = claim.read(&mut words, header.plan.lane_at(lane)).is_ok();
+    if !is_read || !Ring::pending_ranges(&words, trust, |range| used.push(range)) {
+        return Vec::new();
+    }
+    used.sort_by_key(|range| range.start);
+    let (mut unused, mut end) = (Vec::new(), 0);
+    for range in used {
+        let start = range.start - range.start % PAGE_BYTES;
+        if start > end {
+            unused.push(end..start.min(header.plan.lane_bytes));
+        }
+        end = end.max(range.end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(usize::MAX));
+    }
+    if end < header.plan.lane_bytes {
+        unused.push(end..header.plan.lane_bytes);
+    }
+    unused
+}
+
+/// The records over a lane's stretches.
+pub(crate) fn checkpoints(claim: &Claim, header: &Header, lane: usize) -> Vec<Checkpoint> {
+    let mut page = [0; PAGE_BYTES];
+    match claim.read(&mut page, header.plan.checkpoints_at(lane)) {
+        Ok(()) => layout::checkpoints_from(&page),
+        Err(_) => Vec::new(),
     }
 }

@@ -129,6 +129,14 @@ fn truncated(client: &Client) {
     let _ = client.flush(Duration::from_secs(2));
     println!("alive.1");
     println!("durability.{}", u8::from(client.durability() != quillet::Durability::Memory));
+    // From here on it is a client like any other, panic hook included.
+    caught(1);
+    assert!(client.capture(event!("long after the cut", SOMEBODY)).is_accepted());
+    client.flush(PATIENCE).unwrap();
+    let stats = client.stats();
+    println!("conserved.{}", u8::from(stats.is_conserved() && stats.pending == 0));
+    println!("damaged.{}", stats.dropped_for(quillet::DropReason::Damaged));
+    println!("delivered.{}", stats.delivered);
 }
 
 struct PanicsInDrop(&'static str);

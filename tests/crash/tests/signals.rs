@@ -172,7 +172,13 @@ fn a_spool_that_is_cut_off_does_not_take_the_program_with_it() {
         let (sink, folder) = (Sink::start(), Folder::new());
         let ended = run_in(&folder, &sink, signals);
         assert_eq!(ended.status.code(), Some(7), "{ended:?}");
-        assert_eq!((ended.number("alive"), ended.number("durability")), (1, 0));
+        assert_eq!((ended.number("alive"), ended.number("durability"), ended.number("conserved")), (1, 0, 1));
+        // At the cut, the events from before the end were waiting.
+        assert!(ended.number("damaged") >= EVENTS as u64, "{ended:?}");
+        assert_eq!(ended.number("delivered"), sink.stored().len() as u64, "{ended:?}");
+        assert!(sink.stored().iter().any(|event| event.name() == "long after the cut"));
+        assert_eq!(exceptions(&sink).len(), usize::from(signals.contains(&"hook")));
+        sink.assert_clean();
     }
     // A fault of the same kind elsewhere is what it always was.
     let (sink, folder) = (Sink::start(), Folder::new());

@@ -23,7 +23,7 @@ fn one_thread_and_small_lanes() {
 #[test]
 fn two_threads_and_large_lanes() {
     let findings =
-        clean(&Plan { threads: 2, queue_bytes: 1024 * 1024, pad_bytes: 2000, ..Plan::new(2, Server::Healthy, 12) });
+        clean(&Plan { threads: 2, queue_bytes: 1024 * 1024, pad_bytes: 2000, ..Plan::new(2, Server::Healthy, STARTS) });
     assert!(findings.accepted > 100, "{findings}");
 }
 
