@@ -168,7 +168,7 @@ fn produce(args: &Args, scale: Scale, client: &Client, together: &Barrier) -> (u
 
 /// The reference event, as a program writes it.
 #[inline]
-pub(crate) fn capture(client: &Client, Checkout { id, plan, amount_cents, path }: Checkout) {
+pub(crate) fn capture(client: &Client, &Checkout { id, plan, amount_cents, path }: &Checkout) {
     let properties = props! { "plan": plan, "amount_cents": amount_cents, "path": path };
     client.capture(event!("checkout_completed", id).properties(properties));
 }
