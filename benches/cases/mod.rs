@@ -105,7 +105,12 @@ pub fn capture_dollar_key() -> Case<'static> {
     })
 }
 
-fn capture(name: &'static str, spool: Option<&Path>, capture: fn(&Client, &Checkout) -> Captured) -> Case<'static> {
+/// The call is compiled into the loop, as it is into the code of a program that captures.
+fn capture(
+    name: &'static str,
+    spool: Option<&Path>,
+    capture: impl Fn(&Client, &Checkout) -> Captured + 'static,
+) -> Case<'static> {
     let nowhere = Nowhere::default();
     // No thread of its own: it delivers when told to.
     let builder = Client::builder("phc_bench").transport(nowhere.clone()).without_thread().queue_bytes(RING_BYTES);
