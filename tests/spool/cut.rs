@@ -4,7 +4,7 @@
 use crate::common::{PATIENCE, accepted, capture, conserved, stored};
 use crate::image::{LANES_AT, RINGS};
 use crate::victim::{Folder, eventually, spooling};
-use quillet::{CaptureError, Client, DropReason, Durability, Event, Stats};
+use quillet::{CaptureError, Client, ClientBuilder, DropReason, Durability, Event, Stats};
 use quillet_support::{Answer, Rule, Sink};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -45,7 +45,7 @@ fn agree(stats: &Stats, accepted: u64, sink: &Sink) {
 }
 
 /// Cuts the file while 100 events wait for a server, and says how many of these are lost.
-fn lost_by_a_cut(bytes: usize, build: impl FnOnce(quillet::ClientBuilder) -> Client) -> u64 {
+fn lost_by_a_cut(bytes: usize, build: impl FnOnce(ClientBuilder) -> Client) -> u64 {
     let (folder, sink) = (Folder::new(), Sink::start());
     let client = build(spooling(sink.host(), folder.path()));
     assert_ne!(client.durability(), Durability::Memory);
@@ -148,5 +148,25 @@ fn whoever_waits_for_a_queue_that_is_cut_off_is_answered_in_time() {
             eventually("the end of the file", || folder.files_with("ring").is_empty());
             sink.assert_clean();
         }
+    }
+}
+
+/// Neither a fault nor the length tells of this, nor of the end of the page that a cut goes through.
+#[test]
+fn zeros_in_the_place_of_events_are_not_sent() {
+    for is_pumped in [false, true] {
+        let (folder, sink) = (Folder::new(), Sink::start());
+        let builder = spooling(sink.host(), folder.path());
+        let client = if is_pumped { builder.without_thread() } else { builder }.build().unwrap();
+        capture(&client, "pending", 100);
+        let file = format!("of={}", folder.files_with("ring")[0].display());
+        let place = format!("seek={}", LANES_AT + 10_000);
+        let zeros = ["if=/dev/zero", &file, "bs=1", &place, "count=2000", "conv=notrunc", "status=none"];
+        assert!(Command::new("dd").args(zeros).status().unwrap().success());
+        client.flush(PATIENCE).unwrap();
+        assert_eq!(client.durability(), Durability::Memory);
+        let stats = client.shutdown().stats;
+        agree(&stats, 100, &sink);
+        assert!((2..50).contains(&stats.dropped_for(DropReason::Damaged)), "{stats:?}");
     }
 }
