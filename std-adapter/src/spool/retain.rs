@@ -12,7 +12,7 @@ use quillet_core::{Checkpoint, DropReason, Ring, Timestamp};
 
 use super::SpoolOptions;
 use super::directory::{Directory, Entry, Kind, disk_bytes};
-use super::layout::{self, HEADER_BYTES, Header, PAGE_BYTES};
+use super::layout::{self, HEADER_BYTES, Header, PAGE_BYTES, Unreadable};
 use super::map::Claim;
 use super::platform;
 
@@ -94,7 +94,7 @@ fn remove(entry: &Entry, reason: DropReason, told: &mut impl FnMut(&Path, u64, D
 
 /// Events in a file that nobody has answered for, as its own counts say.
 pub(crate) fn pending(claim: &Claim) -> u64 {
-    let Some(header) = header(claim) else { return 0 };
+    let Ok(header) = header(claim) else { return 0 };
     let lanes = (0..header.plan.lanes).map(|lane| lane_pending(claim, &header, lane).unwrap_or_default());
     lanes.fold(0, u64::wrapping_add)
 }
@@ -107,20 +107,30 @@ pub(crate) fn lane_pending(claim: &Claim, header: &Header, lane: usize) -> Optio
 }
 
 /// A file's header, if it has one that is right.
-fn header(claim: &Claim) -> Option<Header> {
+fn header(claim: &Claim) -> Result<Header, Unreadable> {
     let mut bytes = [0; HEADER_BYTES];
-    claim.read(&mut bytes, 0).ok()?;
-    Header::parse(&bytes, claim.metadata().ok()?.len()).ok()
+    let len = claim.metadata().map_err(|_| Unreadable::Foreign)?.len();
+    claim.read(&mut bytes, 0).map_err(|_| Unreadable::Foreign)?;
+    Header::parse(&bytes, len)
 }
 
 /// Gives back the room of everything that holds no event. A dead process's file is mostly that.
 fn shrink(entry: &mut Entry, boot_id: [u8; 16]) {
     let Ok(Some(claim)) = Claim::adopt(&entry.path) else { return };
-    let Some(header) = header(&claim) else { return };
-    for lane in 0..header.plan.lanes {
-        for unused in unused(&claim, &header, lane, boot_id) {
-            claim.punch(header.plan.lane_at(lane).saturating_add(unused.start), unused.len());
+    match header(&claim) {
+        Ok(header) => {
+            for lane in 0..header.plan.lanes {
+                for unused in unused(&claim, &header, lane, boot_id) {
+                    claim.punch(header.plan.lane_at(lane).saturating_add(unused.start), unused.len());
+                }
+            }
         }
+        // Its process was killed while it made it: all room and no event. Or is about to lock it, and sets room aside then.
+        Err(Unreadable::Unfinished) => {
+            let len = claim.metadata().map_or(0, |metadata| metadata.len());
+            claim.punch(0, usize::try_from(len).unwrap_or(0));
+        }
+        Err(_) => return,
     }
     if let Ok(metadata) = claim.metadata() {
         entry.disk_bytes = disk_bytes(&metadata);
