@@ -62,8 +62,9 @@ impl<'m> Lane<'m> {
     }
 
     /// Captures the event if it is a usual one, about twice as fast as [`capture_any`](Lane::capture_any); runs no code of
-    /// a value's own. `None` means that nothing has happened, and says nothing about why: whoever gets it calls
-    /// [`capture_any`](Lane::capture_any), as [`capture`](Lane::capture) does.
+    /// a value's own. `None` means that nothing is in the ring and nothing is counted, and says nothing about why: whoever
+    /// gets it calls [`capture_any`](Lane::capture_any), as [`capture`](Lane::capture) does. The lane's next time may then be
+    /// a microsecond later.
     ///
     /// Usual are a name, an id and flat properties without anything to escape, where there is room.
     #[cfg_attr(target_pointer_width = "64", inline(always))]

@@ -91,9 +91,24 @@ impl<'a> Property<'a> {
 #[doc(hidden)]
 pub enum Key<'a> {
     /// Rendered; always short enough for its slot, and none of PostHog's own.
-    Literal(&'static LiteralKey),
+    Literal(RenderedKey),
     /// To be escaped on the way.
     Text(&'a str),
+}
+
+/// A literal key that may be copied as it was rendered. Only [`Key::literal`] makes one, so none is too long for its slot,
+/// and none is PostHog's own.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct RenderedKey(&'static LiteralKey);
+
+impl core::ops::Deref for RenderedKey {
+    type Target = LiteralKey;
+
+    #[inline(always)]
+    fn deref(&self) -> &LiteralKey {
+        self.0
+    }
 }
 
 const _: () = assert!(size_of::<Key<'_>>() == 2 * size_of::<usize>(), "the hot path stores and loads every word");
@@ -102,7 +117,11 @@ impl Key<'static> {
     /// A key rendered at compile time.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn literal(key: &'static LiteralKey) -> Self {
-        if key.len.get() == 0 || key.mask == DOLLAR_MASK { Self::Text(key.text) } else { Self::Literal(key) }
+        if key.len.get() == 0 || key.mask == DOLLAR_MASK {
+            Self::Text(key.text)
+        } else {
+            Self::Literal(RenderedKey(key))
+        }
     }
 }
 
@@ -110,7 +129,7 @@ impl<'a> Key<'a> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) const fn text(&self) -> &'a str {
         match self {
-            Self::Literal(literal) => literal.text,
+            Self::Literal(literal) => literal.0.text,
             Self::Text(text) => text,
         }
     }

@@ -67,8 +67,8 @@ impl Stamper {
     }
 
     /// A stamp for `now`. Where neither uuid nor time is given by the caller, times of one lane increase: each is the
-    /// clock's or one microsecond more than the last. A burst runs at most 5 ms ahead of the clock; beyond that, and
-    /// after the clock was set back, times may be equal, and only the uuid tells events apart.
+    /// clock's or one microsecond more than the last stamp's, used or not. A burst runs at most 5 ms ahead of the clock;
+    /// beyond that, and after the clock was set back, times may be equal, and only the uuid tells events apart.
     ///
     /// Of a uuid's 74 random bits, 62 are drawn for each event and 12 for all of one lane's events in a millisecond: so the
     /// first half of its text belongs to the millisecond and is there when the next event comes.

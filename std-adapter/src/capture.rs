@@ -37,7 +37,7 @@ impl Inner {
             };
         }
         self.refused_by_gate()?;
-        match self.prepare(event, |event| self.commit(event).map_err(Refusal::Counted)) {
+        match self.prepare(event, |event| self.commit_after_hooks(event).map_err(Refusal::Counted)) {
             Ok(uuid) => Ok(uuid),
             Err(Refusal::Counted(reason)) => Err(reason),
             Err(Refusal::New(reason)) => Err(self.shared.refuse(reason)),
@@ -88,6 +88,12 @@ impl Inner {
             self.shared.wake_if_due();
         }
         uuid
+    }
+
+    /// A hook may have taken its time; what a shutdown does not see must not be accepted after it.
+    fn commit_after_hooks(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
+        self.refused_by_gate()?;
+        self.commit(event)
     }
 
     /// Whether capturing is closed or switched off; a refusal is counted.

@@ -163,7 +163,7 @@ impl<'m> Side<'m> {
     ///
     /// # Safety
     ///
-    /// The read half releases nothing as long as the result is used.
+    /// The read half releases nothing and corrects nothing as long as the result is used.
     pub(super) unsafe fn pending(&self) -> (&'m [u8], &'m [u8]) {
         let Header { producer, consumer } = self.header;
         // Acquire: pairs with the Release of each half's commit and release.
@@ -175,7 +175,8 @@ impl<'m> Side<'m> {
         let [first, second] =
             cursor::stretches(tail, head, watermark, self.capacity()).map(|Stretch { offset, len }| {
                 // SAFETY: offset + len <= capacity (cursor::stretches), initialised, and between a tail that does not move
-                // (the caller's promise) and a head seen by an Acquire, where the write half does not write.
+                // (the caller's promise) and a head seen by an Acquire, where the write half does not write, nor does the
+                // read half (the same promise).
                 unsafe { slice::from_raw_parts(self.first.as_ptr().add(offset), len) }
             });
         (first, second)

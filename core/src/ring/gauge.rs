@@ -51,8 +51,8 @@ impl<'m> Gauge<'m> {
     ///
     /// # Safety
     ///
-    /// Nothing is released, by the [`Consumer`](super::Consumer) or otherwise, as long as the slices are used: its room
-    /// would be written to.
+    /// As long as the slices are used, nothing is released (its room would be written to) and nothing is corrected in place
+    /// ([`Flusher::settle_times`](crate::Flusher::settle_times)), by whoever owns the ring's reading end.
     #[allow(unsafe_code, reason = "only the caller knows what the consumer does")]
     pub unsafe fn pending_bytes(&self) -> (&'m [u8], &'m [u8]) {
         // SAFETY: the caller's promise.

@@ -336,7 +336,7 @@ fn estimate(value: &Value<'_>, depth: usize) -> usize {
     match value {
         Value::Str(text) => text.len() + 2,
         Value::Array(values) => {
-            values.iter().fold(2, |sum: usize, value| sum.saturating_add(1 + estimate(value, deeper)))
+            values.iter().fold(2, |sum: usize, value| sum.saturating_add(1).saturating_add(estimate(value, deeper)))
         }
         Value::Object(properties) => properties.iter().fold(2, |sum: usize, property| {
             sum.saturating_add(4 + property.key().len()).saturating_add(estimate(&property.value, deeper))

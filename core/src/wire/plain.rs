@@ -120,8 +120,9 @@ impl Pen {
     /// Whether `len` bytes more end before the limit.
     #[inline(always)]
     fn reaches(&self, len: usize) -> bool {
-        // Neither an address nor the length of a slice is beyond `isize::MAX`, so their sum does not wrap.
-        (self.at as usize).wrapping_add(len) <= self.limit as usize
+        // Two addresses of one allocation are at most `isize::MAX` apart, wherever it lies, and no slice is longer than that.
+        // Negative where the pen is behind its limit.
+        (self.limit as isize).wrapping_sub(self.at as isize) >= len as isize
     }
 
     /// A comma, the key, a colon, the value. A quote is stored behind the colon in any case, because most values begin with

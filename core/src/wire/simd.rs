@@ -6,12 +6,12 @@
 
 #![allow(unsafe_code, reason = "vector instructions and unaligned stores; every caller vouches for the addresses")]
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
 pub(super) use portable::*;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(super) use sse2::*;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod sse2 {
     use core::arch::x86_64::*;
 
@@ -22,7 +22,7 @@ mod sse2 {
     /// 16 bytes can be read at `from` and written at `to`.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in super::super) unsafe fn copy_16(from: *const u8, to: *mut u8) -> bool {
-        // SAFETY: the caller's promise; SSE2 is part of x86-64.
+        // SAFETY: the caller's promise; SSE2 is part of the target, or there is no such module.
         unsafe {
             let bytes = _mm_loadu_si128(from.cast());
             _mm_storeu_si128(to.cast(), bytes);
@@ -33,13 +33,13 @@ mod sse2 {
     /// Whether a byte of two words needs an escape.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in super::super) fn pair_needs_escape(low: u64, high: u64) -> bool {
-        // SAFETY: SSE2 is part of x86-64.
+        // SAFETY: SSE2 is part of the target, or there is no such module.
         unsafe { needs_escape(_mm_set_epi64x(high as i64, low as i64)) }
     }
 
     /// # Safety
     ///
-    /// SSE2, which every x86-64 has.
+    /// SSE2, which the target has.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
     unsafe fn needs_escape(bytes: __m128i) -> bool {
@@ -67,7 +67,7 @@ mod sse2 {
     impl Seen {
         #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn nothing() -> Self {
-            // SAFETY: SSE2 is part of x86-64.
+            // SAFETY: SSE2 is part of the target, or there is no such module.
             let all = unsafe { _mm_set1_epi8(-1) };
             Self { least: all, backslash: all }
         }
@@ -79,7 +79,7 @@ mod sse2 {
         /// 16 bytes can be read at `from` and written at `to`.
         #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_16(&mut self, from: *const u8, to: *mut u8) {
-            // SAFETY: the caller's promise; SSE2 is part of x86-64.
+            // SAFETY: the caller's promise; SSE2 is part of the target, or there is no such module.
             unsafe {
                 let bytes = _mm_loadu_si128(from.cast());
                 _mm_storeu_si128(to.cast(), bytes);
@@ -94,7 +94,7 @@ mod sse2 {
         /// `last + 16` bytes can be read at `from` and written at `to`.
         #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_both_16(&mut self, from: *const u8, to: *mut u8, last: usize) {
-            // SAFETY: the caller's promise; SSE2 is part of x86-64.
+            // SAFETY: the caller's promise; SSE2 is part of the target, or there is no such module.
             unsafe {
                 let (a, b) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(last).cast()));
                 _mm_storeu_si128(to.cast(), a);
@@ -111,7 +111,7 @@ mod sse2 {
         /// `len` is at least 8, and as many bytes can be read at `from` and written at `to`.
         #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) unsafe fn copy_8_to_16(&mut self, from: *const u8, to: *mut u8, len: usize) {
-            // SAFETY: the caller's promise; SSE2 is part of x86-64.
+            // SAFETY: the caller's promise; SSE2 is part of the target, or there is no such module.
             unsafe {
                 // As floating-point numbers, which are loaded and stored in either half of a vector; as whole numbers they
                 // would go through other registers.
@@ -126,14 +126,14 @@ mod sse2 {
         /// Takes note of eight bytes that were copied.
         #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn add_8(&mut self, bytes: u64) {
-            // SAFETY: SSE2 is part of x86-64.
+            // SAFETY: SSE2 is part of the target, or there is no such module.
             unsafe { self.add(_mm_set1_epi64x(bytes as i64)) }
         }
 
         /// Whether any byte so far needs an escape.
         #[cfg_attr(target_pointer_width = "64", inline(always))]
         pub(in super::super) fn needs_escape(self) -> bool {
-            // SAFETY: SSE2 is part of x86-64.
+            // SAFETY: SSE2 is part of the target, or there is no such module.
             unsafe {
                 let above = _mm_subs_epu8(self.least, _mm_set1_epi8(0x20));
                 _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(above, self.backslash), _mm_setzero_si128())) != 0
@@ -142,7 +142,7 @@ mod sse2 {
 
         #[cfg_attr(target_pointer_width = "64", inline(always))]
         fn add(&mut self, bytes: __m128i) {
-            // SAFETY: SSE2 is part of x86-64.
+            // SAFETY: SSE2 is part of the target, or there is no such module.
             unsafe {
                 self.least = _mm_min_epu8(self.least, _mm_xor_si128(bytes, _mm_set1_epi8(0x02)));
                 self.backslash = _mm_min_epu8(self.backslash, _mm_xor_si128(bytes, _mm_set1_epi8(b'\\' as i8)));
@@ -159,7 +159,7 @@ mod sse2 {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
     pub(in super::super) unsafe fn put_uuid_low(half: u64, to: *mut u8) {
-        // SAFETY: every store ends at or before offset 17; SSE2 is part of x86-64.
+        // SAFETY: every store ends at or before offset 17; SSE2 is part of the target, or there is no such module.
         unsafe {
             let bytes = _mm_cvtsi64_si128(half as i64);
             let mask = _mm_set1_epi8(0x0f);
@@ -174,7 +174,7 @@ mod sse2 {
 
     /// # Safety
     ///
-    /// SSE2, which every x86-64 has.
+    /// SSE2, which the target has.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[allow(unused_unsafe, reason = "these intrinsics became safe in newer compilers")]
     unsafe fn hex(nibbles: __m128i) -> __m128i {
@@ -187,7 +187,7 @@ mod sse2 {
 }
 
 /// Two words at a time, for every other target.
-#[cfg(any(not(target_arch = "x86_64"), test))]
+#[cfg(any(not(all(target_arch = "x86_64", target_feature = "sse2")), test))]
 mod portable {
     use super::super::escape::{escapes_in_word, word_needs_escape};
     use crate::uuid::hex_digits;

@@ -83,7 +83,9 @@ impl CrashFile {
         gauges: [Held<Gauge<'static>>; RINGS],
     ) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let claim = Claim::create(&dir.join(format!("{PREFIX}{name}{SUFFIX}")))?;
+        let path = dir.join(format!("{PREFIX}{name}{SUFFIX}"));
+        // A sibling may take it for one that was left behind, until it is locked.
+        let claim = Claim::create(&path).or_else(|_| Claim::create(&path))?;
         let descriptor = claim.descriptor().ok_or(io::ErrorKind::NotFound)?;
         let file = Self {
             claim,
@@ -136,13 +138,13 @@ impl CrashFile {
     }
 
     /// Writes everything that is committed and not released. Async-signal-safe. Whether all of it is in the file; not if
-    /// another thread is writing.
+    /// another thread is writing and does not come to an end.
     pub(crate) fn write(&self) -> bool {
-        let is_usable = signal::process() == self.process as i32 && !self.is_closed.load(Ordering::SeqCst);
-        if !is_usable || !self.freeze() {
+        if signal::process() != self.process as i32 || !self.freeze() {
             return false;
         }
-        let written = self.write_frozen();
+        // Asked now: whoever closes the file does so while nobody writes it.
+        let written = !self.is_closed.load(Ordering::SeqCst) && self.write_frozen();
         self.thaw();
         written
     }
@@ -183,7 +185,8 @@ impl CrashFile {
         }
         for (gauge, committed) in self.gauges.iter().zip(&self.committed) {
             committed.store(gauge.committed(), Ordering::Relaxed);
-            // SAFETY: nothing is released while this thread has frozen the rings.
+            // SAFETY: nothing is released while this thread has frozen the rings. Should a thread that was about to release
+            // have had no turn for a second, it does so later: what is read of it then is no frame, and recovery looks.
             let (first, second) = unsafe { gauge.pending_bytes() };
             push(first);
             push(second);
@@ -221,10 +224,13 @@ impl CrashFile {
     /// Takes the exclusive use of the rings' tails. Not if another thread has it.
     fn freeze(&self) -> bool {
         let thread = signal::thread();
-        if self.frozen.compare_exchange(0, thread, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            return false;
-        }
         let started = signal::seconds();
+        while let Err(owner) = self.frozen.compare_exchange(0, thread, Ordering::SeqCst, Ordering::SeqCst) {
+            if owner == thread || signal::seconds() - started > WORKER_SECONDS {
+                return false;
+            }
+            signal::let_others_run();
+        }
         loop {
             let releasing = self.releasing.load(Ordering::SeqCst);
             // The worker itself: whatever it was about to release, it does not while it is here.

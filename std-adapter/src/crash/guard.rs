@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "replaces pages of a mapping from a signal handler")]
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 use super::signal;
 
@@ -19,6 +19,8 @@ static GUARDS: [Entry; GUARDS_MAX] = [const { Entry::none() }; GUARDS_MAX];
 #[derive(Debug)]
 struct Entry {
     is_taken: AtomicBool,
+    /// Whose it is. A forked child has its parent's entries, and somebody else's memory at their addresses.
+    process: AtomicI32,
     start: AtomicUsize,
     bytes: AtomicUsize,
     is_degraded: AtomicBool,
@@ -29,6 +31,7 @@ impl Entry {
     const fn none() -> Self {
         Self {
             is_taken: AtomicBool::new(false),
+            process: AtomicI32::new(0),
             start: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             is_degraded: AtomicBool::new(false),
@@ -48,7 +51,12 @@ pub(crate) struct Guard {
 /// The handler for SIGBUS is installed by this, in front of whatever is there; a SIGBUS anywhere else goes there.
 pub(crate) fn guard(start: NonNull<u8>, bytes: usize) -> Option<Guard> {
     let _one_at_a_time = signal::installing();
-    let entry = GUARDS.iter().find(|entry| !entry.is_taken.swap(true, Ordering::SeqCst))?;
+    let this = signal::process();
+    let is_free =
+        |entry: &&Entry| !entry.is_taken.swap(true, Ordering::SeqCst) || entry.process.load(Ordering::SeqCst) != this;
+    let entry = GUARDS.iter().find(is_free)?;
+    entry.bytes.store(0, Ordering::SeqCst);
+    entry.process.store(this, Ordering::SeqCst);
     entry.is_degraded.store(false, Ordering::SeqCst);
     entry.page_bytes.store(signal::page_bytes(), Ordering::SeqCst);
     entry.start.store(start.addr().get(), Ordering::SeqCst);
@@ -77,6 +85,7 @@ pub(super) fn repair(address: usize) -> bool {
     let is_inside = |entry: &&Entry| {
         let bytes = entry.bytes.load(Ordering::SeqCst);
         address.wrapping_sub(entry.start.load(Ordering::SeqCst)) < bytes
+            && entry.process.load(Ordering::SeqCst) == signal::process()
     };
     let Some(entry) = GUARDS.iter().find(is_inside) else { return false };
     let page_bytes = entry.page_bytes.load(Ordering::SeqCst).max(1);

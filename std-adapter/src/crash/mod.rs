@@ -141,10 +141,10 @@ impl Crash {
         if signals.is_none()
             && let Some(slots) = self.slots().map(Arc::new)
         {
-            if let Some(file) = &self.file {
-                file.set_slots(Arc::clone(&slots));
+            *signals = install(Arc::clone(&slots), self.file.clone());
+            if let Some(file) = self.file.as_ref().filter(|_| signals.is_some()) {
+                file.set_slots(slots);
             }
-            *signals = install(slots, self.file.clone());
             self.wants_signals.store(signals.is_some(), Ordering::Relaxed);
         }
         signals.is_some()

@@ -102,9 +102,10 @@ fn report(shared: &Shared, info: &PanicHookInfo<'_>) {
         _ => shared.crash.panics.admit(shared.clock.now().as_micros() / 60_000_000),
     };
     let captured = admitted.and_then(|()| capture(shared, info, message));
+    // Of this panic, not of an earlier one: the echo of one that was not reported must be.
+    HAS_REPORTED.set(captured.is_ok());
     match captured {
         Ok(()) => {
-            HAS_REPORTED.set(true);
             if cfg!(panic = "abort") {
                 aborts();
             }

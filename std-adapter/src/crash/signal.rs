@@ -27,7 +27,7 @@ use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::file::CrashFile;
 use super::slots::{self, Slots, State};
@@ -62,7 +62,7 @@ static USING: AtomicUsize = AtomicUsize::new(0);
 static ARE_HANDLED: AtomicBool = AtomicBool::new(false);
 
 /// Installing is done by one thread at a time. No handler takes it.
-static INSTALLING: Mutex<()> = Mutex::new(());
+static INSTALLING: AtomicI32 = AtomicI32::new(0);
 
 struct Target {
     pages: AtomicPtr<u8>,
@@ -115,9 +115,9 @@ pub(crate) struct Registration {
 /// Installs the handlers, once for the process, and has the pages told, and the file written. `None` if there is no room
 /// for another client, or the system refuses.
 pub(crate) fn install(slots: Arc<Slots>, file: Option<Arc<CrashFile>>) -> Option<Registration> {
-    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     // Looked up now; the handler only reads it.
     let _ = stack::images();
+    let _one_at_a_time = installing();
     let this = process();
     let is_free = |target: &&Target| {
         target.pages.load(Ordering::SeqCst).is_null() || target.process.load(Ordering::SeqCst) != this
@@ -170,9 +170,27 @@ pub(super) fn take_over(signal: c_int) -> bool {
     set_ours(signal)
 }
 
-/// Held while handlers are installed for the guard of a mapping.
-pub(super) fn installing() -> std::sync::MutexGuard<'static, ()> {
-    INSTALLING.lock().unwrap_or_else(PoisonError::into_inner)
+/// Held while handlers are installed.
+pub(super) struct Installing;
+
+/// Waits until no other thread of this process installs handlers. A lock of its own kind, because a forked child must not
+/// wait for a thread that only its parent has: what another process holds is nobody's.
+pub(super) fn installing() -> Installing {
+    let this = process();
+    loop {
+        let holder = INSTALLING.load(Ordering::Relaxed);
+        // Acquire: pairs with the Release in `Installing::drop`.
+        if holder != this && INSTALLING.compare_exchange(holder, this, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return Installing;
+        }
+        std::thread::yield_now();
+    }
+}
+
+impl Drop for Installing {
+    fn drop(&mut self) {
+        INSTALLING.store(0, Ordering::Release);
+    }
 }
 
 /// The calling thread gets an alternate stack for its handlers unless it has one. It is never taken away: nobody knows
@@ -253,7 +271,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
             if !is_written {
                 for_files(CrashFile::write);
             }
-            release(thread);
+            turn.end(thread);
         }
         End::Handled => {
             ARE_HANDLED.store(true, Ordering::Relaxed);
@@ -264,9 +282,9 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
                     for_files(CrashFile::clear);
                 }
             }
-            release(thread);
+            turn.end(thread);
         }
-        End::Unknown => release(thread),
+        End::Unknown => turn.end(thread),
     }
     set_errno(errno);
 }
@@ -370,9 +388,14 @@ fn claim(thread: i32) -> Turn {
     }
 }
 
-/// The next signal, on whatever thread, is a new one.
-fn release(thread: i32) {
-    let _ = OWNER.compare_exchange(thread, 0, Ordering::AcqRel, Ordering::Relaxed);
+impl Turn {
+    /// The next signal, on whatever thread, is a new one. Only whoever began says so: a signal inside of a handler ends
+    /// before the one that the handler was called for.
+    fn end(self, thread: i32) {
+        if self == Self::First {
+            let _ = OWNER.compare_exchange(thread, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Calls `use_file` for the crash file of every client that has one.

@@ -9,7 +9,7 @@
 #![allow(unsafe_code, reason = "the system's unwinder, its list of images and its names for threads")]
 
 use core::ffi::{c_int, c_void};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use quillet_core::Image;
 
@@ -168,9 +168,17 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
 
 /// The images of this process, found when first asked for; those loaded later are not among them.
 pub(crate) fn images() -> &'static [Image<'static>] {
-    // What the list borrows is never freed: it is as large as the list and lives as long.
-    static IMAGES: OnceLock<Vec<Image<'static>>> = OnceLock::new();
-    IMAGES.get_or_init(find_images)
+    // Not a `OnceLock`: a forked child would wait for ever for a thread that only its parent has. At worst two threads look
+    // at the same time. Neither the list nor what it borrows is ever freed.
+    static IMAGES: AtomicPtr<Vec<Image<'static>>> = AtomicPtr::new(core::ptr::null_mut());
+    let mut images = IMAGES.load(Ordering::Acquire);
+    if images.is_null() {
+        let found = Box::into_raw(Box::new(find_images()));
+        let first = IMAGES.compare_exchange(images, found, Ordering::AcqRel, Ordering::Acquire);
+        images = first.map_or_else(|earlier| earlier, |_| found);
+    }
+    // SAFETY: not null, and a box that was leaked above.
+    unsafe { &*images }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -92,7 +92,12 @@ impl Claim {
             tries = tries.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
             std::thread::sleep(LOCK_PAUSE);
         }
-        Ok(Self::registered(&mut registry, id(&file.metadata()?), file, path))
+        let metadata = file.metadata()?;
+        if metadata.nlink() == 0 {
+            // He took it for one that was left behind.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Self::registered(&mut registry, id(&metadata), file, path))
     }
 
     /// Takes a file whose owner is gone. `None` if it has one, or is not what a spool file must be: a regular file of

@@ -617,6 +617,8 @@ fn wipe(claim: &Claim, header: &Header) {
 /// Overwrites the frames of this process's file, but not the positions: captures that are under way still use them.
 fn wipe_lanes(mapping: &Mapping) {
     let plan = mapping.plan();
+    // What every event says, and records of signals.
+    zero(mapping.claim(), 2 * PAGE_BYTES, plan.lane_at(0).saturating_sub(2 * PAGE_BYTES));
     for lane in 0..plan.lanes {
         let at = plan.lane_at(lane).saturating_add(Ring::HEADER_BYTES);
         zero(mapping.claim(), at, plan.lane_bytes.saturating_sub(Ring::HEADER_BYTES));
