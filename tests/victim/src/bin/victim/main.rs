@@ -33,6 +33,7 @@ use options::{Mode, Options};
 use producers::Producers;
 use quillet::{Client, ClientBuilder};
 use signals::{Sigterm, Told};
+use std::io::Write as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -84,7 +85,9 @@ fn main() {
     producers.stop(PRODUCERS_END);
     for client in clients {
         let report = client.shutdown();
-        eprintln!("conserved={} {:?}", report.stats.is_conserved(), report.stats);
+        // In one piece: a kill in the middle of it must not look like a law that was broken.
+        let line = format!("conserved={} {:?}\n", report.stats.is_conserved(), report.stats);
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     lines::shut_down();
 }
