@@ -36,7 +36,7 @@ fn as_fast_as_it_can() {
 #[test]
 fn in_the_middle_of_a_capture() {
     let findings = clean(&Plan::dense(7, STARTS));
-    assert!(findings.accepted > 1000, "{findings}");
+    assert!(findings.accepted > 100, "{findings}");
 }
 
 /// A server so slow that the dead leave faster than the living recover: most kills interrupt a recovery.
