@@ -14,9 +14,12 @@ use quillet::{CaptureError, Client, Event, HookVerdict, Uuid};
 use quillet_support::Sink;
 use std::collections::HashSet;
 use std::panic::{catch_unwind, panic_any};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+
+/// One test at a time: a raw `clone` does not wait until nobody holds the allocator's lock, as `fork` does.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs `child` in a forked child, which must return true there, and waits for the child's end.
 fn in_a_child(child: impl FnOnce() -> bool) {
@@ -55,6 +58,7 @@ fn names(sink: &Sink, name: &str) -> usize {
 
 #[test]
 fn both_sides_capture_and_no_uuid_is_given_twice() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for pumped in [false, true] {
         let sink = Sink::start();
         let hooks = Arc::new(AtomicUsize::new(0));
@@ -92,6 +96,7 @@ fn both_sides_capture_and_no_uuid_is_given_twice() {
 /// Whatever lock another thread holds at the moment of the fork, it is held for ever in the child.
 #[test]
 fn a_fork_in_the_middle_of_everything_leaves_a_working_child() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let sink = Sink::start();
     let client = quick(sink.host()).max_queue_size(100_000).flush_at(50).build().unwrap();
     let stop = AtomicBool::new(false);
@@ -123,6 +128,7 @@ fn a_fork_in_the_middle_of_everything_leaves_a_working_child() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_raw_clone_is_noticed_too() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let sink = Sink::start();
     let client = quick(sink.host()).build().unwrap();
     let first = accepted(client.capture(Event::new("parent", "customer-7")));
@@ -140,6 +146,7 @@ fn a_raw_clone_is_noticed_too() {
 
 #[test]
 fn what_was_switched_off_or_shut_down_stays_so_in_a_child() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let sink = Sink::start();
     let client = quick(sink.host()).build().unwrap();
     let refused = |client: &Client| client.capture(Event::new("x", "customer-7")).ok().err();
@@ -157,6 +164,7 @@ fn what_was_switched_off_or_shut_down_stays_so_in_a_child() {
 
 #[test]
 fn a_child_reports_its_panics_to_its_own_client() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let sink = Sink::start();
     let client = quick(sink.host()).build().unwrap();
     assert!(client.install_panic_hook());
