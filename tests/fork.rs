@@ -14,8 +14,8 @@ use quillet::{CaptureError, Client, Event, HookVerdict, Uuid};
 use quillet_support::Sink;
 use std::collections::HashSet;
 use std::panic::{catch_unwind, panic_any};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 /// One test at a time: a raw `clone` does not wait until nobody holds the allocator's lock, as `fork` does.
