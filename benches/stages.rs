@@ -23,18 +23,19 @@
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a bench that fails should stop")]
 
+#[path = "cases/mod.rs"]
+mod cases;
+
 use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use cases::Nowhere;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use quillet::transport::memory::MemoryTransport;
 use quillet::{
-    Action, Batch, Captured, Client, ClientBuilder, Clock, Common, Consumer, Envelope, Event, Flusher, HookVerdict,
-    Lane, Outcome, Policy, Prng, Property, RawJson, Ring, Stamper, SystemClock, Timestamp, Transport, Typed, Uuid,
-    Value, event, props,
+    Action, Captured, Client, ClientBuilder, Clock, Common, Consumer, Envelope, Event, Flusher, HookVerdict, Lane,
+    Outcome, Policy, Prng, Property, RawJson, Ring, Stamper, SystemClock, Timestamp, Typed, Uuid, Value, event, props,
 };
 use serde::Serialize;
 
@@ -301,19 +302,6 @@ fn in_bursts(iterations: u64, mut work: impl FnMut(u64), mut rest: impl FnMut())
     taken
 }
 
-/// Says yes to everything and looks at nothing but the first frame.
-#[derive(Clone, Default)]
-struct Nowhere {
-    frame_bytes: Arc<AtomicUsize>,
-}
-
-impl Transport for Nowhere {
-    fn send(&mut self, batch: &Batch<'_>) -> Outcome {
-        self.frame_bytes.store(batch.frames().next().unwrap_or_default().len(), Ordering::Relaxed);
-        Outcome::status(200)
-    }
-}
-
 fn capture(c: &mut Criterion) {
     let mut group = c.benchmark_group("capture");
     let as_it_is = |builder: ClientBuilder| builder;
@@ -355,7 +343,7 @@ fn capture_one(
     let mut checkouts = Checkouts::new();
     assert!(capture(&client, checkouts.next()).is_accepted());
     drain();
-    group.throughput(Throughput::Bytes(nowhere.frame_bytes.load(Ordering::Relaxed) as u64));
+    group.throughput(Throughput::Bytes(nowhere.frame_bytes() as u64));
     group.bench_function(name, |b| {
         b.iter_custom(|iterations| {
             let work = |burst| {

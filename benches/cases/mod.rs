@@ -41,8 +41,14 @@ pub fn leaked(bytes: usize) -> &'static mut [u8] {
 
 /// Says yes to everything, and keeps the length of the first frame.
 #[derive(Clone, Default)]
-struct Nowhere {
+pub struct Nowhere {
     frame_bytes: Arc<AtomicUsize>,
+}
+
+impl Nowhere {
+    pub fn frame_bytes(&self) -> usize {
+        self.frame_bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Transport for Nowhere {
@@ -127,7 +133,7 @@ fn capture(
     let mut checkouts = Checkouts::new();
     assert!(capture(&client, checkouts.next()).is_accepted());
     client.flush(Duration::from_secs(10)).unwrap();
-    let bytes = nowhere.frame_bytes.load(Ordering::Relaxed);
+    let bytes = nowhere.frame_bytes();
     let drained = client.clone();
     let work = move |count| {
         for _ in 0..count {

@@ -20,7 +20,7 @@ mod reply;
 use crate::{Batch, Body, Clock, Instant, Outcome, Timestamp, Transport, limits};
 use core::fmt;
 use core::time::Duration;
-use embedded_io::{Error as _, ErrorKind, Read, Write};
+use embedded_io::{Error, ErrorKind, Read, Write};
 use reply::Reply;
 
 /// Where PostHog takes batches.
@@ -207,15 +207,21 @@ fn exchange<L: Link>(link: &mut L, clock: &impl Clock, request: &Request<'_>, en
     let _ = request.pieces().all(|piece| write_all(link, clock, piece, ends_at)) && link.flush().is_ok();
     let mut bytes = [0; READ_BYTES];
     while !reply.is_complete() && clock.now() < ends_at {
-        match link.read(&mut bytes) {
-            Ok(0) => break,
-            Ok(len) if reply.feed(bytes.get(..len).unwrap_or_default()).is_err() => break,
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => break,
+        let read = link.read(&mut bytes);
+        if !goes_on(&mut reply, &bytes, read) {
+            break;
         }
     }
     reply
+}
+
+/// Feeds the reply with what was read. Whether there may be more to read.
+fn goes_on<E: Error>(reply: &mut Reply, bytes: &[u8], read: Result<usize, E>) -> bool {
+    match read {
+        Ok(0) => false,
+        Ok(len) => reply.feed(bytes.get(..len).unwrap_or_default()).is_ok(),
+        Err(error) => error.kind() == ErrorKind::Interrupted,
+    }
 }
 
 /// Whether the stream took all of it in time.
@@ -290,12 +296,9 @@ async fn exchange_async<L: AsyncLink>(
     let _ = link.flush().await;
     let mut bytes = [0; READ_BYTES];
     while !reply.is_complete() && clock.now() < ends_at {
-        match link.read(&mut bytes).await {
-            Ok(0) => break,
-            Ok(len) if reply.feed(bytes.get(..len).unwrap_or_default()).is_err() => break,
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => break,
+        let read = link.read(&mut bytes).await;
+        if !goes_on(&mut reply, &bytes, read) {
+            break;
         }
     }
     reply

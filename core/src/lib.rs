@@ -103,6 +103,7 @@ mod frame;
 pub mod http;
 pub mod limits;
 mod log;
+mod nesting;
 mod property;
 mod raw;
 mod redact;

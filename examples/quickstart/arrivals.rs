@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use quillet::Uuid;
 use quillet_support::Sink;
+use quillet_support::measure::grouped;
 use quillet_support::sink::{Event, Request};
 use serde_json::Value;
 
-use crate::show::{Screen, Style, WIDTH, cut, fit, grouped};
+use crate::show::{Screen, Style, WIDTH, cut, fit};
 use crate::{SERVICE, story};
 
 /// Properties that every event carries: not worth a column.
@@ -82,7 +83,7 @@ impl<'s> Arrivals<'s> {
         let status = request.status.map_or("no answer".to_owned(), |status| format!("HTTP {status}"));
         let status = screen.paint(if request.stored { Style::Good } else { Style::Warning }, &status);
         let gzip = match request.header("content-encoding") {
-            Some(encoding) => format!("{} as {encoding}", grouped(request.wire_len)),
+            Some(encoding) => format!("{} as {encoding}", grouped(request.wire_len as u64)),
             None => String::new(),
         };
         let waited = match self.last.replace(request.arrived) {
@@ -95,7 +96,7 @@ impl<'s> Arrivals<'s> {
             fit(&format!("request {}: attempt {attempt}", request.number + 1), 22),
             fit(&waited, 13),
             fit(&events, 10),
-            fit(&format!("{} bytes", grouped(request.body.len())), 12),
+            fit(&format!("{} bytes", grouped(request.body.len() as u64)), 12),
             fit(&gzip, 14),
         ));
         if request.stored {

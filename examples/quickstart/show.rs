@@ -97,16 +97,3 @@ pub fn cut(text: &str, columns: usize) -> String {
     }
     text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
 }
-
-/// `number` with its thousands set apart.
-pub fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}

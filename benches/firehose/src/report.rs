@@ -8,6 +8,7 @@ use crate::args::{Args, Pace};
 use crate::run::Shot;
 use crate::ticks::Scale;
 use crate::usage;
+use quillet_support::measure::grouped;
 
 pub(crate) fn print(args: &Args, scale: Scale, shot: &Shot) {
     match &args.row {
@@ -95,19 +96,6 @@ pub(crate) fn millions(number: f64) -> String {
 
 fn nanoseconds(ns: f64) -> String {
     if ns < 10_000.0 { format!("{ns:.0} ns") } else { format!("{:.1} us", ns / 1e3) }
-}
-
-/// Thousands apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

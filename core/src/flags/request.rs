@@ -6,7 +6,7 @@ use super::evaluate::FlagSubject;
 use crate::limits::DEPTH_MAX;
 use crate::property::Property;
 use crate::stats::CaptureError;
-use crate::wire::event::write_value;
+use crate::wire::event::{write_strings, write_value};
 use crate::wire::writer::{Out, Writer};
 
 /// A request for the values of flags.
@@ -113,13 +113,7 @@ impl<'a> FlagsRequest<'a> {
         out.bytes(if self.disable_geoip { b"},\"geoip_disable\":true" } else { b"},\"geoip_disable\":false" });
         if !self.keys.is_empty() {
             out.bytes(b",\"flag_keys_to_evaluate\":");
-            let mut before: &[u8] = b"[";
-            for key in self.keys {
-                out.bytes(before);
-                out.string(key);
-                before = b",";
-            }
-            out.bytes(b"]");
+            write_strings(out, self.keys);
         }
         out.bytes(b"}");
         Ok(())

@@ -558,13 +558,7 @@ fn write_rare(event: &Event<'_>, rare: &Rare<'_>, out: &mut Writer<'_>) -> Resul
     }
     if !rare.unset.is_empty() {
         write_key(out, key::UNSET);
-        let mut before: &[u8] = b"[";
-        for key in rare.unset {
-            out.bytes(before);
-            out.string(key);
-            before = b",";
-        }
-        out.bytes(b"]");
+        write_strings(out, rare.unset);
     }
     if !rare.groups.is_empty() {
         write_key(out, key::GROUPS);
@@ -592,6 +586,17 @@ fn write_rare(event: &Event<'_>, rare: &Rare<'_>, out: &mut Writer<'_>) -> Resul
         _ => {}
     }
     Ok(())
+}
+
+/// An array of at least one string.
+pub(crate) fn write_strings<O: Out>(out: &mut O, texts: &[&str]) {
+    let mut before: &[u8] = b"[";
+    for text in texts {
+        out.bytes(before);
+        out.string(text);
+        before = b",";
+    }
+    out.bytes(b"]");
 }
 
 pub(crate) fn write_key<O: Out>(out: &mut O, name: &str) {

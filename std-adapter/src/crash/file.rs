@@ -83,9 +83,7 @@ impl CrashFile {
         gauges: [Held<Gauge<'static>>; RINGS],
     ) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let path = dir.join(format!("{PREFIX}{name}{SUFFIX}"));
-        // A sibling may take it for one that was left behind, until it is locked.
-        let claim = Claim::create(&path).or_else(|_| Claim::create(&path))?;
+        let claim = Claim::create(&dir.join(format!("{PREFIX}{name}{SUFFIX}")))?;
         let descriptor = claim.descriptor().ok_or(io::ErrorKind::NotFound)?;
         let file = Self {
             claim,

@@ -69,7 +69,7 @@ impl Spool {
             Err(error) => (None, Err(error)),
         };
         let live = mapping.clone().map(|mapping| live(mapping, tier));
-        let recovery = Recovery::new(directory.clone(), limits, origin, live, options.report_unclean_end, ledger);
+        let recovery = Recovery::new(Some(directory.clone()), limits, origin, live, options.report_unclean_end, ledger);
         Ok((Self { directory, tier, mapping, context: Mutex::default() }, recovery, created))
     }
 

@@ -79,25 +79,23 @@ impl Claim {
     /// Makes a new file, readable for its owner only. Fails if anything is at the path already.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let mut registry = registry();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut file = options.open(path)?;
         // Somebody who looks through the directory may be quicker; he finds nothing in it and lets go at once.
-        let mut tries = LOCK_TRIES;
-        while !platform::lock(file.as_raw_fd())? {
-            tries = tries.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
-            std::thread::sleep(LOCK_PAUSE);
+        for _ in 0..LOCK_TRIES {
+            if !platform::lock(file.as_raw_fd())? {
+                std::thread::sleep(LOCK_PAUSE);
+                continue;
+            }
+            let metadata = file.metadata()?;
+            if metadata.nlink() > 0 {
+                return Ok(Self::registered(&mut registry, id(&metadata), file, path));
+            }
+            // Or he took it for one that was left behind, and removed it.
+            file = options.open(path)?;
         }
-        let metadata = file.metadata()?;
-        if metadata.nlink() == 0 {
-            // He took it for one that was left behind.
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(Self::registered(&mut registry, id(&metadata), file, path))
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Takes a file whose owner is gone. `None` if it has one, or is not what a spool file must be: a regular file of

@@ -136,7 +136,7 @@ impl From<io::Error> for LoadError {
 
 impl Recovery {
     pub(super) fn new(
-        directory: Directory,
+        directory: Option<Directory>,
         limits: Limits,
         origin: Header,
         live: Option<Live>,
@@ -144,7 +144,7 @@ impl Recovery {
         ledger: Ledger,
     ) -> Self {
         Self {
-            directory: Some(directory),
+            directory,
             limits,
             live,
             origin,
@@ -174,24 +174,8 @@ impl Recovery {
             pid: 0,
             epoch: 0,
         };
-        let without = || Self {
-            directory: None,
-            limits: Limits { bytes: 0, files: 0, age: Duration::ZERO },
-            live: None,
-            origin: nothing,
-            report_unclean_end: false,
-            scans: 0,
-            next_scan: Instant::ZERO,
-            waiting: Vec::new(),
-            adopted: None,
-            crash_files: None,
-            pushed: VecDeque::new(),
-            pushed_now: None,
-            segment: None,
-            own: BTreeMap::new(),
-            ledger: Ledger::default(),
-            deadline: None,
-        };
+        let limits = Limits { bytes: 0, files: 0, age: Duration::ZERO };
+        let without = || Self::new(None, limits, nothing, None, false, Ledger::default());
         Some(Self { crash_files: Some(files), ..spool.unwrap_or_else(without) })
     }
 

@@ -84,3 +84,16 @@ pub fn measure(cases: &mut [Case<'_>]) -> Vec<Row> {
     });
     rows.collect()
 }
+
+/// A number for people, its thousands set apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
