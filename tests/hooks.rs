@@ -161,26 +161,36 @@ fn an_event_that_a_hook_captures_passes_the_hooks_and_there_it_ends() {
 /// What a shutdown has not seen is not accepted after it, however long a hook took.
 #[test]
 fn an_event_that_a_hook_held_up_beyond_the_shutdown_is_refused() {
-    let sink = Sink::start();
-    let (entered, has_entered) = channel::<()>();
-    let (go, may_go) = channel::<()>();
-    let may_go = Mutex::new(may_go);
-    let client = quick(sink.host())
-        .before_send(move |_| {
-            entered.send(()).unwrap();
-            may_go.lock().unwrap().recv().unwrap();
-            HookVerdict::Send
-        })
-        .build()
-        .unwrap();
-    thread::scope(|scope| {
-        let late = scope.spawn(|| client.capture(Event::new("late", "customer-7")).ok());
-        has_entered.recv().unwrap();
-        assert!(client.shutdown().is_complete);
-        go.send(()).unwrap();
-        assert_eq!(late.join().unwrap(), Err(CaptureError::Closed));
-    });
-    assert_eq!(conserved(&client).accepted, 0);
+    for immediate in [false, true] {
+        let sink = Sink::start();
+        let (entered, has_entered) = channel::<()>();
+        let (go, may_go) = channel::<()>();
+        let may_go = Mutex::new(may_go);
+        let client = quick(sink.host())
+            .before_send(move |_| {
+                entered.send(()).unwrap();
+                may_go.lock().unwrap().recv().unwrap();
+                HookVerdict::Send
+            })
+            .build()
+            .unwrap();
+        thread::scope(|scope| {
+            let late = scope.spawn(|| {
+                let event = Event::new("late", "customer-7");
+                if immediate {
+                    client.capture_immediate(event, PATIENCE)
+                } else {
+                    client.capture(event).ok().map_err(ImmediateError::Refused)
+                }
+            });
+            has_entered.recv().unwrap();
+            assert!(client.shutdown().is_complete);
+            go.send(()).unwrap();
+            assert_eq!(late.join().unwrap(), Err(ImmediateError::Refused(CaptureError::Closed)));
+        });
+        let stats = conserved(&client);
+        assert_eq!((stats.accepted, stats.refused_for(CaptureError::Closed)), (0, 1));
+    }
 }
 
 #[test]

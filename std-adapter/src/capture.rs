@@ -14,7 +14,7 @@ use crate::hooks::HookVerdict;
 use crate::inner::{Inner, render};
 use crate::inside::Inside;
 use crate::scope;
-use crate::shared::{GATE_CLOSED, GATE_OFF, GATES_OPEN};
+use crate::shared::GATES_OPEN;
 
 /// How deep the hooks of one client run inside each other: an event that a hook captures passes them too; what is captured
 /// for that one has to stop somewhere.
@@ -37,7 +37,7 @@ impl Inner {
             };
         }
         self.refused_by_gate()?;
-        match self.prepare(event, |event| self.commit_after_hooks(event).map_err(Refusal::Counted)) {
+        match self.prepare(event, |event| self.commit(event).map_err(Refusal::Counted)) {
             Ok(uuid) => Ok(uuid),
             Err(Refusal::Counted(reason)) => Err(reason),
             Err(Refusal::New(reason)) => Err(self.shared.refuse(reason)),
@@ -90,22 +90,9 @@ impl Inner {
         uuid
     }
 
-    /// A hook may have taken its time; what a shutdown does not see must not be accepted after it.
-    fn commit_after_hooks(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
-        self.refused_by_gate()?;
-        self.commit(event)
-    }
-
     /// Whether capturing is closed or switched off; a refusal is counted.
     pub(crate) fn refused_by_gate(&self) -> Result<(), CaptureError> {
-        let gates = self.shared.gates();
-        if gates & GATE_CLOSED != 0 {
-            Err(self.shared.refuse(CaptureError::Closed))
-        } else if gates & GATE_OFF != 0 {
-            Err(self.shared.refuse(CaptureError::Disabled))
-        } else {
-            Ok(())
-        }
+        self.shared.admits().map_err(|reason| self.shared.refuse(reason))
     }
 
     /// Gives `event` what its scope says, has the hooks look at it, takes out what is denied, and commits what is left.
@@ -140,10 +127,14 @@ impl Inner {
         match verdict {
             Err(_) => Err(CaptureError::HookPanicked.into()),
             Ok(false) => Err(CaptureError::DroppedByHook.into()),
-            Ok(true) => match draft.properties() {
-                Some(properties) => commit(&event.properties(&properties)),
-                None => commit(event),
-            },
+            Ok(true) => {
+                // A hook may have taken its time; what a shutdown has not seen must not be accepted after it.
+                self.shared.admits()?;
+                match draft.properties() {
+                    Some(properties) => commit(&event.properties(&properties)),
+                    None => commit(event),
+                }
+            }
         }
     }
 }

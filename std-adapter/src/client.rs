@@ -14,7 +14,7 @@ use crate::error::{BuildError, FlushError, ImmediateError};
 use crate::hooks::OwnedValue;
 use crate::host::ApiKey;
 use crate::inner::Inner;
-use crate::shared::{GATE_CLOSED, GATE_OFF};
+use crate::shared::GATE_OFF;
 use crate::spool::Durability;
 
 /// A PostHog client.
@@ -243,7 +243,7 @@ impl Client {
 
     /// Whether a capture could be accepted: the client has a key, was not switched off and not shut down.
     pub fn is_enabled(&self) -> bool {
-        self.current().is_some_and(|inner| inner.shared.gates() & (GATE_OFF | GATE_CLOSED) == 0)
+        self.current().is_some_and(|inner| inner.shared.admits().is_ok())
     }
 
     /// Counters over the client's life. They obey [`Stats::is_conserved`] at any moment.

@@ -33,7 +33,7 @@ use crate::inner::Inner;
 use crate::lanes::cell::TryCell;
 use crate::redactor::Redactor;
 use crate::scope;
-use crate::shared::{GATE_CLOSED, GATE_OFF, Shared};
+use crate::shared::Shared;
 
 /// How often somebody who has a step to add looks whether the others have gone.
 const STEP_ROUNDS: usize = 100;
@@ -268,8 +268,7 @@ impl Client {
     /// while other threads keep adding. Allocates nothing, and waits for a step that is just being added for a moment only.
     pub fn add_exception_step(&self, message: &str, properties: &[Property<'_>]) -> bool {
         self.current().is_some_and(|inner| {
-            inner.shared.gates() & (GATE_CLOSED | GATE_OFF) == 0
-                && inner.shared.errors.add_step(&inner.shared, message, properties)
+            inner.shared.admits().is_ok() && inner.shared.errors.add_step(&inner.shared, message, properties)
         })
     }
 }

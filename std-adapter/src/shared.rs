@@ -118,6 +118,15 @@ impl Shared {
         }
     }
 
+    /// Whether events are taken at all: not after a shutdown, nor while capturing is switched off.
+    pub(crate) fn admits(&self) -> Result<(), CaptureError> {
+        match self.gates() {
+            gates if gates & GATE_CLOSED != 0 => Err(CaptureError::Closed),
+            gates if gates & GATE_OFF != 0 => Err(CaptureError::Disabled),
+            _ => Ok(()),
+        }
+    }
+
     /// What accepted events survive.
     pub(crate) fn durability(&self) -> Durability {
         let spool = self.spool.as_ref().filter(|_| !self.crash.is_spool_degraded());

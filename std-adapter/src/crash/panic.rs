@@ -19,7 +19,7 @@ use quillet_core::{CaptureError, Clock, Event, Exception, Level, Mechanism, Prop
 use super::stack;
 use crate::inside::Inside;
 use crate::scope::{self, SCOPE_PROPERTIES_MAX};
-use crate::shared::{GATE_CLOSED, GATE_OFF, Shared};
+use crate::shared::Shared;
 
 /// Panics that a client reports in a minute.
 const PANICS_A_MINUTE: u64 = 20;
@@ -95,13 +95,8 @@ fn report(shared: &Shared, info: &PanicHookInfo<'_>) {
         shared.refuse(CaptureError::RateLimited);
         return;
     }
-    let gates = shared.gates();
-    let admitted = match gates {
-        _ if gates & GATE_CLOSED != 0 => Err(CaptureError::Closed),
-        _ if gates & GATE_OFF != 0 => Err(CaptureError::Disabled),
-        _ => shared.crash.panics.admit(shared.clock.now().as_micros() / 60_000_000),
-    };
-    let captured = admitted.and_then(|()| capture(shared, info, message));
+    let admit = |()| shared.crash.panics.admit(shared.clock.now().as_micros() / 60_000_000);
+    let captured = shared.admits().and_then(admit).and_then(|()| capture(shared, info, message));
     // Of this panic, not of an earlier one: the echo of one that was not reported must be.
     HAS_REPORTED.set(captured.is_ok());
     match captured {

@@ -30,9 +30,9 @@ use core::time::Duration;
 use std::hash::RandomState;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
-use quillet_core::Clock;
 use quillet_core::limits::DISTINCT_ID_CHARS_MAX;
 use quillet_core::wire::key;
+use quillet_core::{CaptureError, Clock};
 
 pub use quillet_core::flags::*;
 
@@ -57,7 +57,6 @@ use crate::hooks::OwnedValue;
 use crate::inner::Inner;
 use crate::log::Log;
 use crate::redactor::Redactor;
-use crate::shared::{GATE_CLOSED, GATE_OFF};
 use crate::sys::WallClock;
 use crate::transport::FlagSender;
 
@@ -227,14 +226,10 @@ impl Client {
 impl Inner {
     /// Whether flags may be asked about at all.
     fn open(&self) -> Result<(), FlagError> {
-        let gates = self.shared.gates();
-        if gates & GATE_CLOSED != 0 {
-            Err(FlagError::Closed)
-        } else if gates & GATE_OFF != 0 {
-            Err(FlagError::Disabled)
-        } else {
-            Ok(())
-        }
+        self.shared.admits().map_err(|reason| match reason {
+            CaptureError::Closed => FlagError::Closed,
+            _ => FlagError::Disabled,
+        })
     }
 
     fn open_for(&self, query: &FlagQuery<'_>) -> Result<(), FlagError> {
