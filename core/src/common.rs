@@ -6,7 +6,6 @@
 use core::fmt;
 
 use crate::limits::{DEPTH_MAX, SUPER_PROPERTIES_MAX};
-use crate::nesting::Nesting;
 use crate::property::{DOLLAR_MASK, Property, Value, is_always_reserved, key_mask};
 use crate::raw::RawJson;
 use crate::stats::CaptureError;
@@ -270,10 +269,19 @@ fn first_property(text: &[u8]) -> (&[u8], usize) {
     let mut quotes = text.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(at, _)| at);
     let (Some(open), Some(close)) = (quotes.next(), quotes.next()) else { return (&[], text.len()) };
     let name = text.get(open + 1..close).unwrap_or_default();
-    let mut nesting = Nesting::default();
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    // As in `RawJson::depth`, with the comma in the same match: this is on the way of events with `$` keys, and a walk that
+    // both shared cost those 170 instructions more.
     for (at, &byte) in text.iter().enumerate().skip(close + 1) {
-        if nesting.pass(byte) && byte == b',' && nesting.depth == 0 {
-            return (name, at);
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => return (name, at),
+            _ => {}
         }
     }
     (name, text.len())

@@ -103,7 +103,6 @@ mod frame;
 pub mod http;
 pub mod limits;
 mod log;
-mod nesting;
 mod property;
 mod raw;
 mod redact;

@@ -7,7 +7,6 @@
 use core::fmt;
 
 use crate::limits::DEPTH_MAX;
-use crate::nesting::Nesting;
 
 /// The kinds of the open levels, a bit each.
 type Levels = u64;
@@ -55,11 +54,21 @@ impl<'a> RawJson<'a> {
     /// How many arrays and objects lie within each other at the deepest point; 0 for a value that is neither. Found by
     /// reading the text once more.
     pub fn depth(&self) -> usize {
-        let mut nesting = Nesting::default();
-        self.text.bytes().fold(0, |deepest, byte| {
-            nesting.pass(byte);
-            nesting.depth.max(deepest)
-        })
+        // It was checked, so brackets outside of strings are all there is to know.
+        let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+        for byte in self.text.bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = in_string,
+                b'"' => in_string = !in_string,
+                _ if in_string => {}
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            deepest = depth.max(deepest);
+        }
+        deepest
     }
 
     /// Bytes that [`write_minified`](Self::write_minified) emits in all. Found by reading the text once more.

@@ -164,7 +164,7 @@ impl Pen {
             return Some(());
         }
         // Asked here for all kinds that are left, which also keeps the compiler from making one jump table of them all.
-        if !self.reaches(0) {
+        if self.at > self.limit {
             return None;
         }
         match property.value {
