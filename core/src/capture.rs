@@ -74,11 +74,17 @@ impl<'m> Lane<'m> {
         common: impl FnOnce() -> Common<'c>,
         now: Timestamp,
     ) -> Option<Uuid> {
-        if !plain::IS_WORTH_IT || event.rare.is_some() || self.producer.committed() == self.committed_end {
+        if !plain::IS_WORTH_IT || event.rare.is_some() {
+            return None;
+        }
+        if self.producer.committed() == self.committed_end && !self.has_room_for_event() {
             return None;
         }
         // Whatever there is; that the frame is not too long is seen when its length is known.
-        let mut grant = self.producer.grant_up_to(usize::MAX);
+        let mut grant = match self.producer.run() {
+            plain::ROOM_BYTES_MIN.. => self.producer.grant_up_to(usize::MAX),
+            _ => self.producer.grant(plain::ROOM_BYTES_MAX).ok()?,
+        };
         let stamp = self.stamper.stamp(now);
         let len = plain::write(event, self.stamper.head(), &stamp, common, grant.bytes_mut())?;
         if len > self.frame_bytes_max {
@@ -101,10 +107,9 @@ impl<'m> Lane<'m> {
         now: Timestamp,
     ) -> Result<Uuid, CaptureError> {
         let survey = survey(event, common)?;
-        if !self.producer.has_room_for_event(self.events_max) {
+        if !self.has_room_for_event() {
             return Err(CaptureError::Full);
         }
-        self.committed_end = self.producer.released_at_least().wrapping_add(self.events_max);
         let stamp = stamp(event, &mut self.stamper, now);
         let Ok(mut grant) = self.producer.grant(survey.bytes) else {
             return self.capture_exactly(event, &survey, &stamp, common);
@@ -122,6 +127,16 @@ impl<'m> Lane<'m> {
                 self.capture_exactly(event, &survey, &stamp, common)
             }
         }
+    }
+
+    /// Whether there may be one more undecided event. Once in `events_max` captures the answer needs a look at the other
+    /// end's cache line; nothing else of a usual capture is unusual then.
+    #[cold]
+    #[inline(never)]
+    fn has_room_for_event(&mut self) -> bool {
+        let has_room = self.producer.has_room_for_event(self.events_max);
+        self.committed_end = self.producer.released_at_least().wrapping_add(self.events_max);
+        has_room
     }
 
     /// The producer, for its counts.

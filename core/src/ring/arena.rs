@@ -225,15 +225,21 @@ impl<'m> WriteHalf<'m> {
     /// Takes `bytes` contiguous free bytes. Looks at the read half's line only if there seems to be no room.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn reserve(&mut self, bytes: usize) -> Option<Reserved<'_, 'm>> {
-        let in_run = bytes <= self.run_end.wrapping_sub(self.head);
+        let in_run = bytes <= self.run();
         let start = if in_run { self.head } else { self.place(bytes)? };
         Some(Reserved { half: self, start, len: bytes })
+    }
+
+    /// What is left of the run.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn run(&self) -> usize {
+        self.run_end.wrapping_sub(self.head)
     }
 
     /// Takes what is left of the run, at most `bytes`.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn reserve_up_to(&mut self, bytes: usize) -> Reserved<'_, 'm> {
-        let len = self.run_end.wrapping_sub(self.head).min(bytes);
+        let len = self.run().min(bytes);
         let start = self.head;
         Reserved { half: self, start, len }
     }

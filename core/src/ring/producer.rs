@@ -48,6 +48,12 @@ impl<'m> Producer<'m> {
         Grant { reserved: self.half.reserve_up_to(bytes) }
     }
 
+    /// How many bytes are known to be free in one piece where the next frame would begin.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(crate) fn run(&self) -> usize {
+        self.half.run()
+    }
+
     /// Whether fewer than `limit` events are pending. Looks at the other end's cache line only when the count as last
     /// seen says no.
     #[inline]

@@ -40,6 +40,12 @@ const NUMBER_END: u64 = 100_000_000;
 const PRELUDE_BYTES_MAX: usize =
     HEAD_SLOT_BYTES + EVENT_KEY.len() + EVENT_NAME_BYTES_MAX + ID_KEY.len() + DISTINCT_ID_CHARS_MAX + BLOCK_BYTES_MIN;
 
+/// The least room that is worth a try.
+pub(crate) const ROOM_BYTES_MIN: usize = PRELUDE_BYTES_MAX + MARGIN;
+
+/// Room to ask for where less than that is left in one piece: enough for nearly all usual events.
+pub(crate) const ROOM_BYTES_MAX: usize = 4 * 1024;
+
 const _: () = assert!(
     HEAD_BYTES + NAME_SLOT_BYTES + DISTINCT_ID_CHARS_MAX + BLOCK_BYTES_MIN <= PRELUDE_BYTES_MAX,
     "a name from its slot takes less than the longest from its text"
@@ -65,7 +71,7 @@ pub(crate) fn write<'c>(
     if id.len().wrapping_sub(1) >= DISTINCT_ID_CHARS_MAX || id.first().is_none_or(|first| *first as i8 <= b' ' as i8) {
         return None;
     }
-    if room.len() < PRELUDE_BYTES_MAX + MARGIN {
+    if room.len() < ROOM_BYTES_MIN {
         return None;
     }
     let start = room.as_mut_ptr();
