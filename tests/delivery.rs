@@ -494,6 +494,23 @@ fn twenty_events_are_enough_by_default() {
     check(&client, &sink);
 }
 
+/// Were a request made for every `flush_at` of them, there would be one with each look: five times as many.
+#[test]
+fn events_that_come_steadily_are_gathered() {
+    let sink = Sink::start();
+    let client = quick(sink.host()).flush_at(5).build().unwrap();
+    let started = Instant::now();
+    for _ in 0..300 {
+        capture(&client, "steady", 5);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let looked = started.elapsed();
+    client.flush(PATIENCE).unwrap();
+    let requests = check(&client, &sink).requests;
+    let tens = u64::try_from(looked.as_millis()).unwrap() / 10;
+    assert!(requests <= tens + 3, "{requests} requests in {looked:?}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn flush_at_wakes_a_thread_that_sleeps_deeply() {

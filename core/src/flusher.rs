@@ -52,6 +52,9 @@ const REFUSED_IN_A_ROW_MAX: usize = 8;
 /// First pause after a server refused everything; doubles with every further one, up to [`Policy::pause`].
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// How full a lane may get, in 256ths, before a batch does not wait for [`Policy::batch_interval_min`].
+const GATHERED_MAX: usize = 32;
+
 /// How often room is made while nothing can be delivered.
 const MAKE_ROOM_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -67,6 +70,9 @@ pub struct Policy {
     pub flush_at: usize,
     /// Longest an event waits for company, counted from the first poll that saw it.
     pub flush_interval: Duration,
+    /// Shortest time from one batch to the next as long as it is only `flush_at` that asks for it and no lane is an eighth
+    /// full: events that come steadily are gathered, instead of `flush_at` of them in each request.
+    pub batch_interval_min: Duration,
     /// Most events in one request; at least one.
     pub max_batch_events: usize,
     /// Most bytes of one request body. A single event that needs more is sent by itself.
@@ -93,6 +99,7 @@ impl Default for Policy {
         Self {
             flush_at: limits::FLUSH_AT,
             flush_interval: limits::FLUSH_INTERVAL,
+            batch_interval_min: Duration::ZERO,
             max_batch_events: limits::BATCH_EVENTS_MAX,
             max_batch_bytes: limits::BATCH_BYTES_MAX,
             max_retries: limits::RETRIES_MAX,
@@ -196,6 +203,8 @@ pub struct Flusher<'m, const LANES: usize> {
 
     /// When a poll first saw the oldest pending event, or an older one.
     oldest_seen: Option<Instant>,
+    /// When the next batch may begin that only `flush_at` asks for.
+    next_batch_at: Instant,
     deadline: Option<Instant>,
     closed: Option<DropReason>,
 }
@@ -290,6 +299,7 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
             refused_pauses: 0,
             body_bytes_max: None,
             oldest_seen: None,
+            next_batch_at: Instant::ZERO,
             deadline: None,
             closed: None,
         }
@@ -498,9 +508,9 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
             return Step::Wait(self.make_room(now).min(resumes_at));
         }
         if self.batcher.frozen() == 0 {
-            let interval_ends = oldest_seen.after(self.policy.flush_interval);
-            if !self.is_due(pending) && interval_ends > now {
-                return Step::Wait(interval_ends);
+            let due_at = self.due_at(pending).min(oldest_seen.after(self.policy.flush_interval));
+            if due_at > now {
+                return Step::Wait(due_at);
             }
             self.freeze(now);
         } else if self.batcher.part() == 0 {
@@ -510,12 +520,17 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
         if self.batcher.part() == 0 { Step::Wait(now.after(COMMIT_WAIT)) } else { Step::Send }
     }
 
-    /// Whether to send before the interval has passed.
-    fn is_due(&self, pending: usize) -> bool {
-        pending >= self.policy.flush_at.min(self.policy.queue_events_max)
-            || self.deadline.is_some()
-            || self.batcher.is_flushing()
-            || self.batcher.is_half_full()
+    /// When to send, apart from when the interval has passed.
+    fn due_at(&self, pending: usize) -> Instant {
+        if self.deadline.is_some() || self.batcher.is_flushing() || self.batcher.is_half_full() {
+            Instant::ZERO
+        } else if pending < self.policy.flush_at.min(self.policy.queue_events_max) {
+            Instant::NEVER
+        } else if self.fullness() >= GATHERED_MAX {
+            Instant::ZERO
+        } else {
+            self.next_batch_at
+        }
     }
 
     fn freeze(&mut self, now: Instant) {
@@ -525,6 +540,7 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
             // Whatever comes now is younger than this.
             self.oldest_seen = None;
         }
+        self.next_batch_at = now.after(self.policy.batch_interval_min);
         self.suspects = 0;
         self.batch_refused = 0;
         self.batch_has_passed = false;

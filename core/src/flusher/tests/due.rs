@@ -31,6 +31,35 @@ fn flush_at_events_over_all_lanes_are_sent_at_once_and_fewer_wait_for_the_interv
 }
 
 #[test]
+fn events_that_come_steadily_are_gathered_until_a_lane_fills() {
+    let gather = Duration::from_millis(10);
+    let policy = Policy { flush_at: 5, queue_events_max: 128, batch_interval_min: gather, ..Policy::default() };
+    let mut s = Scenario::<2>::new(policy);
+    s.capture(0, 5);
+    s.run_now(ok);
+    let next_at = s.now.after(gather);
+    s.capture(0, 6);
+    assert_eq!(s.step(ok), Some(next_at), "the first batch did not wait, this one does");
+    s.pass(Duration::from_millis(4));
+    s.capture(1, 9);
+    assert_eq!(s.step(ok), Some(next_at));
+    s.pass(Duration::from_millis(6));
+    s.run_now(ok);
+    assert_eq!(s.requests.len(), 2);
+
+    s.capture(1, 15);
+    assert!(s.step(ok) > Some(s.now));
+    s.capture(1, 1);
+    s.run_now(ok);
+    assert_eq!(s.requests.len(), 3, "an eighth of a lane is full");
+
+    s.capture(0, 1);
+    s.flusher.flush();
+    s.run_now(ok);
+    assert_eq!(s.requests.len(), 4, "a flush does not wait");
+}
+
+#[test]
 fn a_lane_half_full_of_bytes_is_sent_however_few_its_events_are() {
     let many = 1_000_000;
     let policy = Policy { flush_at: many, queue_events_max: many, max_batch_events: many, ..Policy::default() };

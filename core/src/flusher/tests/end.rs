@@ -121,6 +121,7 @@ fn the_senseless_policy_makes_no_tight_loop_and_no_panic() {
     let zero = Policy {
         flush_at: 0,
         flush_interval: Duration::ZERO,
+        batch_interval_min: Duration::ZERO,
         max_batch_events: 0,
         max_batch_bytes: 0,
         max_retries: 0,
@@ -134,6 +135,7 @@ fn the_senseless_policy_makes_no_tight_loop_and_no_panic() {
     let huge = Policy {
         flush_at: usize::MAX,
         flush_interval: Duration::MAX,
+        batch_interval_min: Duration::MAX,
         max_batch_events: usize::MAX,
         max_batch_bytes: usize::MAX,
         max_retries: u32::MAX,
