@@ -53,7 +53,7 @@ const REFUSED_IN_A_ROW_MAX: usize = 8;
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// How full a lane may get, in 256ths, before a batch does not wait for [`Policy::batch_interval_min`].
-const GATHERED_MAX: usize = 32;
+const GATHERED_MAX: usize = 64;
 
 /// How often room is made while nothing can be delivered.
 const MAKE_ROOM_INTERVAL: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ pub struct Policy {
     pub flush_at: usize,
     /// Longest an event waits for company, counted from the first poll that saw it.
     pub flush_interval: Duration,
-    /// Shortest time from one batch to the next as long as it is only `flush_at` that asks for it and no lane is an eighth
+    /// Shortest time from one batch to the next as long as it is only `flush_at` that asks for it and no lane is a quarter
     /// full: events that come steadily are gathered, instead of `flush_at` of them in each request.
     pub batch_interval_min: Duration,
     /// Most events in one request; at least one.

@@ -197,6 +197,7 @@ impl<const LANES: usize> World<LANES> {
         Policy {
             flush_at: random.pick(&[1, 3, 20, 100]),
             flush_interval: Duration::from_millis(random.pick(&[0, 500, 10_000])),
+            batch_interval_min: Duration::from_millis(random.pick(&[0, 20, 1_000])),
             max_batch_events: random.pick(&[1, 2, 7, 50, 1000]),
             max_batch_bytes: random.pick(&[0, 300, 1000, 1 << 20]),
             max_retries: random.pick(&[0, 1, 3, 10]),

@@ -37,8 +37,8 @@ const QUEUE_BYTES_MIN: usize = 4 * limits::EVENT_BYTES_MAX;
 const QUEUE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// How long events gather between two batches as long as they come steadily and no lane fills. With the defaults that is a
-/// request every 10 ms for ten thousand events a second, instead of one for each twenty events.
-const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// request every 20 ms for ten thousand events a second, instead of one for each twenty events.
+const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
 /// Largest request body a client may be set to, before compression. PostHog takes 20 MiB.
 const BATCH_BYTES_LIMIT: usize = 16 * 1024 * 1024;
@@ -190,7 +190,7 @@ impl ClientBuilder {
 
     /// Queued events that wake the flush thread before its interval is over. Default: 20; at least 1.
     ///
-    /// Events that come steadily gather for 10 ms from one request to the next, unless they fill an eighth of a queue sooner.
+    /// Events that come steadily gather for 20 ms from one request to the next, unless they fill a quarter of a queue sooner.
     ///
     /// A value over [`max_queue_size`](Self::max_queue_size) counts as that: a full queue always wakes the thread.
     pub fn flush_at(mut self, events: usize) -> Self {
@@ -425,6 +425,8 @@ impl ClientBuilder {
     /// For programs that must not have threads of others, and for hosts that pump everything from one loop.
     pub fn without_thread(mut self) -> Self {
         self.thread = false;
+        // Who polls has decided when.
+        self.policy.batch_interval_min = Duration::ZERO;
         self
     }
 

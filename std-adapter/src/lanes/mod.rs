@@ -11,7 +11,7 @@ pub(crate) mod cell;
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use quillet_core::{CaptureError, Common, CommonError, Consumer, Event, Gauge, Lane, Producer};
 use quillet_core::{Property, Stamper, Timestamp, Uuid};
@@ -34,6 +34,10 @@ const ROUNDS: usize = 2;
 
 /// How often all lanes together are asked for before somebody is taken to stay in one.
 const ENTER_TRIES: usize = 20_000;
+
+/// How often a lane tries to read the newest super properties, each time overtaken by newer ones, before it makes do with
+/// those that it has.
+const REFRESH_TRIES: usize = 64;
 
 thread_local! {
     /// The lane this thread used last.
@@ -103,7 +107,7 @@ impl Lanes {
             lanes: lanes.try_into().ok()?,
             gauges: gauges.try_into().ok()?,
             moved: OnceLock::new(),
-            common: SharedCommon { edition: AtomicU64::new(0), editions: Mutex::new(vec![common]) },
+            common: SharedCommon::new(&common),
         };
         Some((lanes, Held::join::<RINGS>(consumers.try_into().ok()?)?))
     }
@@ -276,37 +280,54 @@ impl State {
     }
 }
 
-/// The editions of the super properties.
+/// The editions of the super properties, numbered in order.
 struct SharedCommon {
+    /// The newest.
     edition: AtomicU64,
-    /// The newest last; older ones as long as a lane still uses them, so that no capture ever frees one.
-    editions: Mutex<Vec<Arc<OwnedCommon>>>,
+    /// Each edition in the place that its number's lowest bit says, so that the newest is never in the one being replaced.
+    places: [RwLock<(u64, Arc<OwnedCommon>)>; 2],
+    /// Those that a place or a lane still has, so that no capture ever frees one. Held by whoever replaces.
+    kept: Mutex<Vec<Arc<OwnedCommon>>>,
 }
 
 impl SharedCommon {
+    fn new(first: &Arc<OwnedCommon>) -> Self {
+        let place = || RwLock::new((0, Arc::clone(first)));
+        Self { edition: AtomicU64::new(0), places: [place(), place()], kept: Mutex::new(vec![Arc::clone(first)]) }
+    }
+
     #[inline(always)]
     fn is_newer_than(&self, edition: u64) -> bool {
-        // Acquire: pairs with the Release in `replace`. Only a hint; the list itself is behind its mutex.
-        self.edition.load(Ordering::Acquire) != edition
+        // Acquire: pairs with the Release in `replace`. Only a hint; the editions themselves are behind their locks.
+        self.edition.load(Ordering::Acquire) > edition
+    }
+
+    fn place(&self, edition: u64) -> &RwLock<(u64, Arc<OwnedCommon>)> {
+        let [even, odd] = &self.places;
+        if edition.is_multiple_of(2) { even } else { odd }
     }
 
     fn replace(&self, common: OwnedCommon) {
-        let mut editions = self.editions.lock().unwrap_or_else(PoisonError::into_inner);
-        editions.retain(|edition| Arc::strong_count(edition) > 1);
-        editions.push(Arc::new(common));
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|edition| Arc::strong_count(edition) > 1);
+        let (next, common) = (self.edition.load(Ordering::Relaxed).wrapping_add(1), Arc::new(common));
+        kept.push(Arc::clone(&common));
+        *self.place(next).write().unwrap_or_else(PoisonError::into_inner) = (next, common);
         // Release: pairs with the Acquire in `is_newer_than`.
-        self.edition.fetch_add(1, Ordering::Release);
+        self.edition.store(next, Ordering::Release);
     }
 
-    /// Brings a lane up to date, or leaves it a little behind if somebody is just replacing the list.
+    /// Brings a lane up to date. What is newest now is in a place that nobody writes to before another one is the newest,
+    /// so a try that fails has been overtaken.
     #[cold]
     #[inline(never)]
     fn refresh(&self, common: &mut Arc<OwnedCommon>, edition: &mut u64) {
-        let Ok(editions) = self.editions.try_lock() else { return };
-        if let Some(newest) = editions.last() {
-            *common = Arc::clone(newest);
-            // Read under the lock, so it belongs to `newest`.
-            *edition = self.edition.load(Ordering::Acquire);
+        for _ in 0..REFRESH_TRIES {
+            let Ok(place) = self.place(self.edition.load(Ordering::Acquire)).try_read() else { continue };
+            if place.0 > *edition {
+                (*edition, *common) = (place.0, Arc::clone(&place.1));
+            }
+            return;
         }
     }
 }
@@ -330,5 +351,73 @@ impl OwnedCommon {
     #[inline(always)]
     pub(crate) fn as_common(&self) -> Common<'_> {
         self.layout.over(&self.block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
+    use super::*;
+    use quillet_core::Value;
+
+    fn edition(n: u64) -> OwnedCommon {
+        OwnedCommon::render(&[Property::new("n", Value::Uint(n))]).unwrap()
+    }
+
+    fn says(common: &OwnedCommon, n: u64) -> bool {
+        let text = String::from_utf8_lossy(&common.block).into_owned();
+        text.contains(&format!("\"n\":{n}"))
+    }
+
+    #[test]
+    fn a_lane_far_behind_sees_the_newest_edition_while_the_next_one_is_written() {
+        let first = Arc::new(edition(0));
+        let shared = SharedCommon::new(&first);
+        let (mut common, mut number) = (Arc::clone(&first), 0);
+        for n in 1..6 {
+            shared.replace(edition(n));
+            let _replacing = shared.kept.lock().unwrap();
+            let _written = shared.place(n + 1).write().unwrap();
+            if n % 2 == 1 {
+                shared.refresh(&mut common, &mut number);
+                assert!(says(&common, n) && number == n, "{n} {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn editions_are_freed_once_nobody_uses_them_and_never_by_a_lane() {
+        let first = Arc::new(edition(0));
+        let shared = SharedCommon::new(&first);
+        let (mut common, mut number) = (Arc::clone(&first), 0);
+        for n in 1..20 {
+            shared.replace(edition(n));
+            let before = Arc::downgrade(&common);
+            shared.refresh(&mut common, &mut number);
+            assert!(before.upgrade().is_some(), "the lane's own was not the last");
+        }
+        assert!(shared.kept.lock().unwrap().len() <= 4);
+    }
+
+    #[test]
+    fn no_thread_ever_goes_back_to_an_older_edition() {
+        let first = Arc::new(edition(0));
+        let shared = SharedCommon::new(&first);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let (mut common, mut number) = (Arc::clone(&first), 0);
+                    while number < 2_000 {
+                        let before = number;
+                        shared.refresh(&mut common, &mut number);
+                        assert!(number >= before && says(&common, number), "{before} {number}");
+                    }
+                });
+            }
+            for n in 1..=2_000 {
+                shared.replace(edition(n));
+            }
+        });
     }
 }

@@ -33,7 +33,7 @@ fn flush_at_events_over_all_lanes_are_sent_at_once_and_fewer_wait_for_the_interv
 #[test]
 fn events_that_come_steadily_are_gathered_until_a_lane_fills() {
     let gather = Duration::from_millis(10);
-    let policy = Policy { flush_at: 5, queue_events_max: 128, batch_interval_min: gather, ..Policy::default() };
+    let policy = Policy { flush_at: 5, queue_events_max: 64, batch_interval_min: gather, ..Policy::default() };
     let mut s = Scenario::<2>::new(policy);
     s.capture(0, 5);
     s.run_now(ok);
@@ -51,7 +51,7 @@ fn events_that_come_steadily_are_gathered_until_a_lane_fills() {
     assert!(s.step(ok) > Some(s.now));
     s.capture(1, 1);
     s.run_now(ok);
-    assert_eq!(s.requests.len(), 3, "an eighth of a lane is full");
+    assert_eq!(s.requests.len(), 3, "a quarter of a lane is full");
 
     s.capture(0, 1);
     s.flusher.flush();
