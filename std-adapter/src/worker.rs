@@ -34,11 +34,12 @@ const TICK: Duration = Duration::from_millis(2);
 /// some tens of microseconds, so this is still a small share of a core.
 const TICK_MIN: Duration = Duration::from_micros(250);
 
-/// With a lane this full at a look, in 256ths, the next look comes sooner: after an eighth, there is time for seven more.
-const FULLNESS_HIGH: usize = 32;
+/// With a lane this full at a look, in 256ths, the next look comes sooner. More than what a batch waits for at most, so that
+/// it says that events come faster than they are looked at.
+const FULLNESS_HIGH: usize = 80;
 
 /// Up to here, the next look comes later.
-const FULLNESS_LOW: usize = 16;
+const FULLNESS_LOW: usize = 32;
 
 /// How long after the last event the flush thread stays awake, so that captures need not wake it.
 const AWAKE: Duration = Duration::from_secs(1);
