@@ -16,6 +16,9 @@ use crate::limits::{DISTINCT_ID_CHARS_MAX, EVENT_BYTES_MAX, FRAME_END_BYTES};
 use crate::raw::RawJson;
 use crate::wire::escape;
 
+/// What a crash file of any version begins with.
+const ANY_VERSION: &[u8] = b"{\"quillet_crash\":";
+const VERSION: &[u8] = b"1";
 const BEFORE_BYTES: &[u8] = b"{\"quillet_crash\":1,\"bytes\":";
 const BEFORE_OWNER: &[u8] = b",\"owner\":\"";
 const BEFORE_PERSON: &[u8] = b"\",\"person\":\"";
@@ -110,6 +113,18 @@ pub fn write_crash_pages<'a>(out: &'a mut [u8], pages: &[u8]) -> &'a [u8] {
     out
 }
 
+/// What the beginning of a file says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CrashKind {
+    /// A crash file of this version, of this owner. The rest of it may be damaged all the same.
+    Owned(u128),
+    /// A crash file of another version: whoever wrote it may come for it.
+    Foreign,
+    /// No crash file, or one that was cut off before it says whose it is.
+    Damaged,
+}
+
 /// A crash file somebody left.
 #[derive(Clone, Copy, Debug)]
 pub struct CrashFile<'a> {
@@ -120,6 +135,28 @@ pub struct CrashFile<'a> {
 }
 
 impl<'a> CrashFile<'a> {
+    /// Bytes at the beginning of a file that are enough for [`peek`](Self::peek).
+    pub const PEEK_BYTES: usize = BEFORE_BYTES.len() + DIGITS + BEFORE_OWNER.len() + OWNER_DIGITS;
+
+    /// Says whose a file is, from its first [`PEEK_BYTES`](Self::PEEK_BYTES) bytes.
+    pub fn peek(bytes: &[u8]) -> CrashKind {
+        let owner = |bytes: &[u8]| {
+            let (_, rest) = bytes.strip_prefix(BEFORE_BYTES)?.split_at_checked(DIGITS)?;
+            let owner = rest.strip_prefix(BEFORE_OWNER)?.get(..OWNER_DIGITS)?;
+            u128::from_str_radix(core::str::from_utf8(owner).ok()?, 16).ok()
+        };
+        let is_foreign = || {
+            let version = bytes.strip_prefix(ANY_VERSION)?;
+            let digits = version.iter().position(|byte| !byte.is_ascii_digit())?;
+            Some(digits > 0 && version.get(..digits) != Some(VERSION))
+        };
+        match owner(bytes) {
+            Some(owner) => CrashKind::Owned(owner),
+            None if is_foreign() == Some(true) => CrashKind::Foreign,
+            None => CrashKind::Damaged,
+        }
+    }
+
     /// Reads the head. `None` if these bytes are no crash file of this version.
     ///
     /// A file that is shorter than its head says was cut while it was written: what is there is taken. What lies behind the
@@ -246,6 +283,19 @@ mod tests {
         let expected = frames(3);
         let read: String = found.frames().map(|frame| frame.to_string() + ",\n").collect();
         assert_eq!((read.as_bytes(), found.damaged()), (&expected[..], 0));
+    }
+
+    #[test]
+    fn the_first_bytes_say_whose_a_file_is() {
+        let bytes = file("somebody", &[], 1);
+        assert_eq!(CrashFile::peek(&bytes[..CrashFile::PEEK_BYTES]), CrashKind::Owned(0xa1_0007));
+        assert_eq!(CrashFile::peek(&bytes), CrashKind::Owned(0xa1_0007));
+        for end in 0..CrashFile::PEEK_BYTES {
+            assert_eq!(CrashFile::peek(&bytes[..end]), CrashKind::Damaged, "{end}");
+        }
+        assert!(bytes.starts_with(&[ANY_VERSION, VERSION, b","].concat()));
+        assert_eq!(CrashFile::peek(b"{\"quillet_crash\":2,\"of\":\"the future\"}\n"), CrashKind::Foreign);
+        assert_eq!(CrashFile::peek(&[0xff; 200]), CrashKind::Damaged);
     }
 
     #[test]

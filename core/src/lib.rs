@@ -159,7 +159,7 @@ pub use shared::SharedLane;
 pub use stats::{CaptureError, Counters, DropReason, Stats};
 
 pub use crash::{CRASH_RECORD_BYTES, CrashRecord, CrashWriter};
-pub use crash_file::{CrashFile, CrashHead, crash_pages_bytes, write_crash_pages};
+pub use crash_file::{CrashFile, CrashHead, CrashKind, crash_pages_bytes, write_crash_pages};
 
 pub use batcher::Surplus;
 pub use clock::{Clock, Instant};

@@ -31,7 +31,13 @@ impl ClientBuilder {
     /// next client on the directory delivers it and removes it. The directory is made if it is not there. If anything about
     /// it fails, the client works without, and says so once in the log.
     ///
-    /// At most 32 files are kept for a server that cannot be reached; the events of older ones are counted as dropped.
+    /// For a server that cannot be reached, this project's last 32 files are kept, 64 MiB of them (the newest in any case) and
+    /// none for longer than 7 days after it was written; the events of those that go are counted as dropped. At most 16
+    /// files, or 8 MiB, are in memory at a time; the others have their turn when these are answered for. Several projects may
+    /// share a directory: another one's files are left alone until they are 7 days old. Up to 3 files that are no crash files
+    /// are put aside as `.bad`, as long.
+    /// [`opt_out`](crate::Client::opt_out) and [`discard`](crate::Client::discard) erase this project's files and those put
+    /// aside.
     ///
     /// With a spool that works this does nothing: the queue is in a file already. Unix only, so far.
     pub fn crash_dir(mut self, dir: impl Into<PathBuf>) -> Self {

@@ -63,6 +63,7 @@ pub(crate) fn end(request: &Request, client: &Client) {
             assert!(client.write_crash_file());
             std::process::exit(7);
         }
+        "opt_out" => client.opt_out(),
         "write_twice" => {
             assert!(client.write_crash_file());
             assert!(client.flush(PATIENCE).is_ok());

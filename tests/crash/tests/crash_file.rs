@@ -72,6 +72,8 @@ fn without_a_reason_nothing_is_written_and_the_empty_file_goes() {
     assert!(name.starts_with("quillet-crash-") && name.ends_with(".jsonl"), "{name}");
     let metadata = file.metadata().unwrap();
     assert_eq!((metadata.len(), metadata.permissions().mode() & 0o777), (0, 0o600));
+    // A moment ago somebody may have made it, who is about to say that it is his.
+    folder.age();
     recover(&folder, &sink, 0, &["looks"]);
     assert!(folder.files().is_empty());
     assert!(sink.requests().is_empty());
@@ -92,6 +94,7 @@ fn what_is_delivered_after_all_does_not_stay_in_the_file() {
     let ended = run_in(&folder, &sink, &["write_and_flush", "main"]);
     assert_eq!(ended.status.code(), EXITED, "{ended:?}");
     assert_eq!(sink.stored().len(), EVENTS);
+    folder.age();
     recover(&folder, &sink, 0, &["looks"]);
     // Had the file been emptied a moment too late, the server would know the events again.
     assert_eq!(sink.stored().len(), EVENTS);
@@ -175,6 +178,33 @@ fn a_directory_that_cannot_be_used_costs_the_file_and_nothing_else() {
 }
 
 #[test]
+fn whoever_opts_out_leaves_nothing_behind() {
+    let (sink, folder) = (Sink::start(), Folder::new());
+    for name in ["aside.bad", "garbage.jsonl"] {
+        std::fs::write(folder.path.join(format!("quillet-crash-{name}")), [0xff; 1000]).unwrap();
+    }
+    let ended = run_in(&folder, &sink, &["opt_out", "main"]);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(folder.files().is_empty(), "{:?}", folder.files());
+    assert!(sink.requests().is_empty());
+}
+
+#[test]
+fn other_projects_files_are_in_nobodys_way() {
+    let (sink, folder) = (Sink::start(), Folder::new());
+    run_in(&folder, &sink, &["write", "main"]);
+    let ours = std::fs::read_to_string(&folder.files()[0]).unwrap();
+    let (before, after) = ours.split_once("\"owner\":\"").unwrap();
+    let theirs = format!("{before}\"owner\":\"{}{}", "0".repeat(32), &after[32..]);
+    for n in 0..40 {
+        std::fs::write(folder.path.join(format!("quillet-crash-ffffffff-{n:02}.jsonl")), &theirs).unwrap();
+    }
+    let next = recover(&folder, &sink, EVENTS, &[]);
+    assert_eq!((next.number("recovered"), next.number("delivered")), (EVENTS as u64, EVENTS as u64));
+    assert_eq!(folder.files().len(), 40);
+}
+
+#[test]
 fn a_program_that_crashes_again_and_again_keeps_its_last_files() {
     let (sink, folder) = (Sink::start(), Folder::new());
     run_in(&folder, &sink, &["write", "main"]);
@@ -183,9 +213,9 @@ fn a_program_that_crashes_again_and_again_keeps_its_last_files() {
         std::fs::write(folder.path.join(format!("quillet-crash-00000000-0000-7000-8000-0000000000{n:02}.jsonl")), &one)
             .unwrap();
     }
-    // 32 with the file of the client that looks.
-    let next = recover(&folder, &sink, 31 * EVENTS, &[]);
+    // Sixteen at once, and the others at the second look.
+    let next = recover(&folder, &sink, 32 * EVENTS, &[]);
     assert_eq!(next.number("recovered"), 41 * EVENTS as u64);
-    assert_eq!(next.number("delivered"), 31 * EVENTS as u64);
+    assert_eq!(next.number("delivered"), 32 * EVENTS as u64);
     assert!(folder.files().is_empty());
 }
