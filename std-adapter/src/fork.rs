@@ -57,7 +57,7 @@ mod system {
     static LISTED: [AtomicPtr<AtomicU8>; 64] = [const { AtomicPtr::new(ptr::null_mut()) }; 64];
 
     pub(super) fn page() -> Option<NonNull<AtomicU8>> {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
         // SAFETY: a new anonymous mapping touches nothing that exists.
         let page = unsafe { libc::mmap(ptr::null_mut(), PAGE_BYTES, protection, flags, -1, 0) };
         if page == libc::MAP_FAILED { None } else { NonNull::new(page.cast()) }

@@ -16,7 +16,7 @@ use crate::arena::{self, Ends};
 use crate::client::{Poll, ShutdownReport};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::crash::{self, Crash, Leftovers as CrashFiles};
+use crate::crash::{self, Crash, Guard, Leftovers as CrashFiles};
 use crate::error::{BuildError, FlushError};
 use crate::exception::Errors;
 use crate::flags::Flags;
@@ -77,7 +77,7 @@ impl Inner {
         let common = render(&defaults, &config.super_properties, &config.errors.redactor)
             .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
         let log = Log::new(config.enable_logging);
-        let (spool, recovery, ends) = queue(&config, api_key, &log)?;
+        let (spool, recovery, ends, guard) = queue(&config, api_key, &log)?;
         let seeds = sys::entropy::<RINGS>().ok_or(BuildError::Entropy)?;
         let [flusher_seed] = sys::entropy::<1>().ok_or(BuildError::Entropy)?;
         if let Some(spool) = &spool {
@@ -90,7 +90,7 @@ impl Inner {
         let owner = crash::owner(&config.url, api_key);
         let mapping = spool.as_ref().and_then(Spool::mapping).cloned();
         let crash = match render(&defaults, &config.super_properties, &config.errors.redactor) {
-            Ok(common) => Crash::new(&config.crash, owner, mapping, &common, &lanes, &log),
+            Ok(common) => Crash::new(&config.crash, owner, (guard, mapping), &common, &lanes, &log),
             Err(key) => return Err(BuildError::SuperProperty { key, problem: CaptureError::ReservedKey }),
         };
 
@@ -359,14 +359,14 @@ impl Drop for Inner {
     }
 }
 
-/// The spool, what delivers its files, and the lanes' rings.
-type Queue = (Option<Spool>, Option<Recovery>, [Ends; RINGS]);
+/// The spool, what delivers its files, the lanes' rings, and what keeps their file from ending the process.
+type Queue = (Option<Spool>, Option<Recovery>, [Ends; RINGS], Option<Guard>);
 
 /// The memory of the lanes: a file in the spool, if one is wanted and can be had.
 fn queue(config: &Config, api_key: &str, log: &Log) -> Result<Queue, BuildError> {
     let heap = || arena::lanes::<RINGS>(config.queue_bytes).ok_or(BuildError::OutOfMemory);
     if config.spool.dir.is_none() {
-        return Ok((None, None, heap()?));
+        return Ok((None, None, heap()?, None));
     }
     let refused = |error: std::io::Error| {
         log.warn(Topic::Spool, format_args!("no spool, events are kept in memory only: {error}"));
@@ -378,17 +378,22 @@ fn queue(config: &Config, api_key: &str, log: &Log) -> Result<Queue, BuildError>
         Ok(opened) => opened,
         Err(error) => {
             refused(error);
-            return Ok((None, None, heap()?));
+            return Ok((None, None, heap()?, None));
         }
     };
     created.unwrap_or_else(refused);
-    let ends = spool.mapping().and_then(arena::mapped_lanes::<RINGS>);
-    match ends {
-        Some(ends) if spool.publish() => Ok((Some(spool), Some(recovery), ends)),
-        _ => {
+    // Before anything is stored there: a page that the disk has no room for would end the process.
+    let guard = spool.mapping().map(|mapping| mapping.range()).and_then(|(start, bytes)| crash::guard(start, bytes));
+    if guard.is_none() && spool.mapping().is_some() {
+        refused(std::io::Error::other("SIGBUS cannot be handled, so a file cut off would end the process"));
+    }
+    let mapped = guard.and_then(|guard| Some((guard, arena::mapped_lanes::<RINGS>(spool.mapping()?)?)));
+    match mapped.filter(|_| spool.publish()) {
+        Some((guard, ends)) => Ok((Some(spool), Some(recovery), ends, Some(guard))),
+        None => {
             spool.give_up();
             recovery.give_up();
-            Ok((Some(spool), Some(recovery), heap()?))
+            Ok((Some(spool), Some(recovery), heap()?, None))
         }
     }
 }

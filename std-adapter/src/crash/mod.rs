@@ -20,6 +20,8 @@ mod signal;
 #[cfg(unix)]
 mod slots;
 pub(crate) mod stack;
+#[cfg(unix)]
+mod turn;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,18 +31,20 @@ use quillet_core::Common;
 use quillet_core::Uuid;
 
 #[cfg(not(unix))]
-pub(crate) use absent::Leftovers;
+use absent::{CrashFile, Registration, Releasing, Slots, install};
 #[cfg(not(unix))]
-use absent::{CrashFile, Guard, Registration, Releasing, Slots, guard, install};
+pub(crate) use absent::{Guard, Leftovers, guard};
 pub(crate) use config::CrashOptions;
-#[cfg(unix)]
-pub(crate) use leftover::Leftovers;
 #[cfg(unix)]
 use {
     file::{CrashFile, Releasing},
-    guard::{Guard, guard},
     signal::{Registration, install},
     slots::Slots,
+};
+#[cfg(unix)]
+pub(crate) use {
+    guard::{Guard, guard},
+    leftover::Leftovers,
 };
 
 use crate::client::Client;
@@ -72,7 +76,7 @@ impl Crash {
     pub(crate) fn new(
         options: &CrashOptions,
         owner: u128,
-        mapping: Option<Arc<Mapping>>,
+        (guard, mapping): (Option<Guard>, Option<Arc<Mapping>>),
         common: &OwnedCommon,
         lanes: &Lanes,
         log: &Log,
@@ -91,7 +95,7 @@ impl Crash {
         Self {
             person: options.person.clone(),
             panics: panic::Panics::default(),
-            guard: mapping.as_ref().map(|mapping| mapping.range()).and_then(|(start, bytes)| guard(start, bytes)),
+            guard,
             mapping,
             is_cut: AtomicBool::new(false),
             file: file.map(Arc::new),
@@ -194,8 +198,11 @@ impl Client {
     /// The hook that was there before is called afterwards, whatever happens; so install this one last. The event is queued
     /// like any other, in a lane of its own that a full queue does not fill. The hook allocates nothing, sends nothing,
     /// waits for nothing and never changes how the program ends. At most 20 panics a minute are reported, the others
-    /// counted as [`CaptureError::RateLimited`](crate::CaptureError::RateLimited), as is the echo with which the standard
-    /// library announces that a second panic during unwinding aborts. `before_send` is not asked.
+    /// counted as [`CaptureError::RateLimited`](crate::CaptureError::RateLimited). `before_send` is not asked.
+    ///
+    /// A destructor that panics while a panic unwinds aborts, and the hook is called three times: the panic that began it and
+    /// the one that ends it are two events, each with its own message and place; the third call, with which the standard
+    /// library announces the abort, is folded into the second, and counted in the same way.
     ///
     /// Under `panic = "abort"` the level is `fatal`, and the panic is called unhandled. Otherwise nobody knows yet whether
     /// somebody catches it: the level is `error`, and nothing is said about handling.
@@ -211,8 +218,9 @@ impl Client {
     /// start makes an `$exception` of the record, with the signal's name, the thread, the stack's addresses as far as code
     /// was built with frame pointers, and the time at which it happened.
     ///
-    /// Handlers that were there before are called first, and the signal is recorded only if none of them dealt with it. So
-    /// install after a runtime that uses such signals for its own work. In the end the default action is taken: the exit
+    /// Handlers that were there before are called first, and the signal is recorded only if none of them dealt with it. They
+    /// run with the signals blocked that they asked for, and may unwind or jump away; but on the thread's alternate stack,
+    /// also those that did not ask for it. So install after a runtime that uses such signals for its own work. In the end the default action is taken: the exit
     /// status is what it was, a core is dumped as before. The standard library's message about an overflowing stack is
     /// printed. A panic that aborts is reported by the panic hook, if there is one, and not once more as SIGABRT.
     ///

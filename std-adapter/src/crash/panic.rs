@@ -7,7 +7,7 @@
 //! allocates: the message is borrowed, addresses go into an array on the stack, the event into the ring. Panics that are
 //! caught come by here too, and nobody can tell; so they are ordinary events, and only so many of them a minute.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::cell::Cell;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
@@ -46,13 +46,14 @@ thread_local! {
     static HAS_REPORTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The thread whose reported panic ends in an abort, as far as a hook can know; 0 if there is none.
-static ABORTING: AtomicI32 = AtomicI32::new(0);
+/// The thread whose reported panic ends in an abort, as far as a hook can know, by its process and number; 0 if there is none.
+#[cfg(unix)]
+static ABORTING: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the panic that this thread aborts of was reported. For a signal handler.
 #[cfg(unix)]
-pub(crate) fn explains_abort(thread: i32) -> bool {
-    ABORTING.load(Ordering::Relaxed) == thread
+pub(super) fn explains_abort(me: u64) -> bool {
+    ABORTING.load(Ordering::Relaxed) == me
 }
 
 /// Panics of the calling thread are not reported: it is the flush thread's, and would report its own mistakes for ever.
@@ -117,7 +118,8 @@ fn report(shared: &Shared, info: &PanicHookInfo<'_>) {
 
 /// This thread will abort, and its panic was reported.
 fn aborts() {
-    ABORTING.store(stack::thread_id().unwrap_or(0), Ordering::Relaxed);
+    #[cfg(unix)]
+    ABORTING.store(super::signal::me(), Ordering::Relaxed);
 }
 
 fn capture(shared: &Shared, info: &PanicHookInfo<'_>, message: &str) -> Result<(), CaptureError> {

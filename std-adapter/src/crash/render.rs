@@ -9,6 +9,7 @@ use core::fmt::Write as _;
 use quillet_core::limits::EVENT_BYTES_MAX;
 use quillet_core::{Common, Event, Exception, Level, Mechanism, Stamper};
 
+use super::signal::is_sent;
 use super::slots::{Found, State};
 
 /// What is known of a dead process besides its pages.
@@ -66,8 +67,8 @@ impl Signal {
     }
 }
 
-/// Codes beyond zero are the kernel's and belong to one signal each; their numbers are those of POSIX, the same on Linux
-/// and macOS as far as both have them.
+/// Codes beyond zero are the kernel's and belong to one signal each. Those of the first two signals are the same everywhere,
+/// of the others Linux's.
 const SIGNALS: [Signal; 6] = [
     Signal {
         number: libc::SIGSEGV,
@@ -86,7 +87,11 @@ const SIGNALS: [Signal; 6] = [
         number: libc::SIGFPE,
         name: "SIGFPE",
         what: "arithmetic error",
-        kinds: &[(1, "division by zero"), (2, "overflow"), (3, "floating-point division by zero")],
+        kinds: if cfg!(any(target_os = "linux", target_os = "android")) {
+            &[(1, "division by zero"), (2, "overflow"), (3, "floating-point division by zero")]
+        } else {
+            &[]
+        },
     },
     Signal { number: libc::SIGABRT, name: "SIGABRT", what: "aborted", kinds: &[] },
     Signal { number: libc::SIGTRAP, name: "SIGTRAP", what: "trap", kinds: &[] },
@@ -96,8 +101,8 @@ const SIGNALS: [Signal; 6] = [
 fn explain(signal: Option<Signal>, code: i32, address: u64, stack: u64) -> String {
     let Some(signal) = signal else { return format!("signal with code {code}") };
     let mut text = signal.what.to_owned();
-    // Sent by somebody rather than raised by the processor: there is no address.
-    if code <= 0 {
+    // Then there is no address.
+    if is_sent(code) {
         if signal.name != "SIGABRT" {
             text.push_str(" (sent by a process)");
         }
@@ -171,6 +176,7 @@ mod tests {
                 "invalid memory reference at 0x7ff0 (address not mapped): probably a stack overflow",
             ),
             (libc::SIGSEGV, 0, 0, 0x8000, "invalid memory reference (sent by a process)"),
+            (libc::SIGSEGV, 0x1_0001, 0, 0x8000, "invalid memory reference (sent by a process)"),
             (libc::SIGFPE, 1, 0x1, 0, "arithmetic error (division by zero)"),
             (libc::SIGABRT, -6, 0, 0, "aborted"),
             (libc::SIGTRAP, 0x80, 0, 0, "trap"),

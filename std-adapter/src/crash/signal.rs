@@ -26,12 +26,13 @@ use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use std::sync::Arc;
 
 use super::file::CrashFile;
 use super::slots::{self, Slots, State};
-use super::{panic, stack};
+use super::turn::{Turn, Users};
+use super::{panic, stack, turn};
 use crate::sys::WallClock;
 
 /// What handlers are installed for.
@@ -39,9 +40,6 @@ const SIGNALS: [c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SI
 
 /// Clients of one process that can be told of a signal.
 const CLIENTS_MAX: usize = 8;
-
-/// How long a thread that gets a signal while another one has one waits for that one's end, in seconds.
-const OTHERS_SECONDS: libc::time_t = 1;
 
 /// Bytes of the alternate stack for a thread that has none.
 const STACK_BYTES: usize = 64 * 1024;
@@ -52,11 +50,8 @@ static TARGETS: [Target; CLIENTS_MAX] = [const { Target::none() }; CLIENTS_MAX];
 /// What was there before, for each of [`SIGNALS`].
 static PREVIOUS: [Previous; SIGNALS.len()] = [const { Previous::none() }; SIGNALS.len()];
 
-/// The thread whose signal is being dealt with; 0 if there is none.
-static OWNER: AtomicI32 = AtomicI32::new(0);
-
 /// Handlers that are using a target's memory at this moment.
-static USING: AtomicUsize = AtomicUsize::new(0);
+static USING: Users = Users::none();
 
 /// A handler that was there before dealt with a signal once.
 static ARE_HANDLED: AtomicBool = AtomicBool::new(false);
@@ -84,15 +79,21 @@ impl Target {
 
 struct Previous {
     is_set: AtomicBool,
+    /// Our handler is in front of it, or was at a time.
+    is_replaced: AtomicBool,
     action: UnsafeCell<MaybeUninit<libc::sigaction>>,
 }
 
-// SAFETY: the action is written once, under `INSTALLING`, before `is_set` says so; from then on it is only read.
+// SAFETY: the action is written under `INSTALLING`, before `is_set` says so and our handler, which reads it, is there.
 unsafe impl Sync for Previous {}
 
 impl Previous {
     const fn none() -> Self {
-        Self { is_set: AtomicBool::new(false), action: UnsafeCell::new(MaybeUninit::uninit()) }
+        Self {
+            is_set: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
+            action: UnsafeCell::new(MaybeUninit::uninit()),
+        }
     }
 
     fn of(signal: c_int) -> Option<&'static libc::sigaction> {
@@ -101,7 +102,7 @@ impl Previous {
         if !previous.is_set.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: set, as was just seen, and never written again.
+        // SAFETY: set, as was just seen, and not written again once our handler was installed.
         Some(unsafe { (*previous.action.get()).assume_init_ref() })
     }
 }
@@ -146,7 +147,7 @@ impl Drop for Registration {
         }
         // A handler that saw the pages a moment ago is done within microseconds, or the process is.
         for _ in 0..10_000 {
-            if USING.load(Ordering::SeqCst) == 0 {
+            if !USING.are_there() {
                 return;
             }
             std::thread::yield_now();
@@ -156,18 +157,26 @@ impl Drop for Registration {
     }
 }
 
-/// Puts our handler in front of the one for `signal`, unless it is there. INSTALLING is held.
+/// Puts our handler in front of the one for `signal`, unless it is there or was at a time: whoever put another one in front
+/// of it since may call it, and must not be called by it. INSTALLING is held.
 pub(super) fn take_over(signal: c_int) -> bool {
     let Some((_, previous)) = SIGNALS.iter().zip(&PREVIOUS).find(|(known, _)| **known == signal) else { return false };
-    if previous.is_set.load(Ordering::Acquire) {
+    if previous.is_replaced.load(Ordering::Relaxed) {
         return true;
     }
     let Some(before) = current(signal) else { return false };
-    // SAFETY: nobody reads it before `is_set`, and INSTALLING keeps others from writing.
-    unsafe { (*previous.action.get()).write(before) };
-    // Release: pairs with the Acquire in `Previous::of`. Before the handler is there, which needs it at once.
-    previous.is_set.store(true, Ordering::Release);
-    set_ours(signal)
+    // It is already there where a process forked just after the next two steps.
+    if before.sa_sigaction != ours() {
+        // SAFETY: only our handler reads it, which is not there; and INSTALLING keeps others from writing.
+        unsafe { (*previous.action.get()).write(before) };
+        // Release: pairs with the Acquire in `Previous::of`. Before the handler is there, which needs it at once.
+        previous.is_set.store(true, Ordering::Release);
+        if !set_ours(signal) {
+            return false;
+        }
+    }
+    previous.is_replaced.store(true, Ordering::Relaxed);
+    true
 }
 
 /// Held while handlers are installed.
@@ -218,44 +227,41 @@ pub(crate) fn give_this_thread_a_stack() -> bool {
     }
 }
 
-type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+/// Some runtimes unwind out of a handler. Nothing in ours has to be cleaned up then.
+type Handler = extern "C-unwind" fn(c_int, *mut libc::siginfo_t, *mut c_void);
 
-/// How a thread with a signal stands to those that were there before.
-#[derive(PartialEq, Eq)]
-enum Turn {
-    /// Nobody was: it writes the record.
-    First,
-    /// It was there itself, and a handler it called ran into another signal: the first record stays.
-    Again,
-    /// Another thread is, and does not end.
-    Never,
-}
-
-extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+extern "C-unwind" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = errno();
     // SAFETY: the kernel passes a valid description.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
-    if signal == libc::SIGBUS && code > 0 && super::guard::repair(address) {
+    if signal == libc::SIGBUS && !is_sent(code) && super::guard::repair(address) {
         set_errno(errno);
         return;
     }
-    let thread = thread();
+    let me = me();
+    let here = core::ptr::from_ref(&me).addr();
     // A panic that is about to abort was reported by the hook, with its message: that says more than "aborted".
-    let turn = if signal == libc::SIGABRT && panic::explains_abort(thread) { Turn::Never } else { claim(thread) };
+    let is_explained = signal == libc::SIGABRT && panic::explains_abort(me);
+    let mut turn =
+        if is_explained { Turn::Never } else { Turn::claim(me, here, |owner_at| is_inside(context, owner_at)) };
     if turn == Turn::First {
+        bring_abort_back();
         for_targets(|pages| {
-            write(pages, signal, code, address, thread, context);
+            write(pages, signal, code, address, context);
             // SAFETY: pages of a target that is in use.
             unsafe { slots::set_state(pages, State::Provisional) };
         });
     }
     // The standard library's handler resets the signal for all threads. A second one that gets it then is the end, at
     // once; so the file is written before, until handlers have shown that there are signals they deal with.
-    let is_written = turn != Turn::Never && !ARE_HANDLED.load(Ordering::Relaxed);
+    let is_written = turn != Turn::Never && !ARE_HANDLED.load(Ordering::Relaxed) && !turn::are_left();
     if is_written && turn == Turn::First {
         for_files(CrashFile::write);
     }
-    match chain(signal, info, context) {
+    turn.go_away(me);
+    let end = chain(signal, info, context);
+    turn.come_back(me);
+    match end {
         End::Fatal => {
             if turn != Turn::Never {
                 // SAFETY: as above.
@@ -264,14 +270,14 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
             if !is_written {
                 for_files(CrashFile::write);
             }
-            end(signal, code, thread);
+            self::end(signal, code);
         }
         // `abort` ends the process after a handler has returned; `raise` does not. The record stays in doubt.
         End::Handled if signal == libc::SIGABRT => {
             if !is_written {
                 for_files(CrashFile::write);
             }
-            turn.end(thread);
+            turn.end(me);
         }
         End::Handled => {
             ARE_HANDLED.store(true, Ordering::Relaxed);
@@ -282,9 +288,9 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
                     for_files(CrashFile::clear);
                 }
             }
-            turn.end(thread);
+            turn.end(me);
         }
-        End::Unknown => turn.end(thread),
+        End::Unknown => turn.end(me),
     }
     set_errno(errno);
 }
@@ -307,26 +313,30 @@ fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) -> End
     match previous.sa_sigaction {
         libc::SIG_DFL => return End::Fatal,
         // A signal that the processor raised is not ignored, whatever was asked for.
-        libc::SIG_IGN => return if code > 0 && signal != libc::SIGABRT { End::Fatal } else { End::Handled },
+        libc::SIG_IGN => return if !is_sent(code) && signal != libc::SIGABRT { End::Fatal } else { End::Handled },
         _ => {}
     }
     // What it calls may abort, as the standard library does when a stack overflows. Where nobody else waits for that signal
     // the process ends of it directly: the record is there, and a second handler on the same small stack may not fit.
     let is_abort_ours = signal != libc::SIGABRT
+        && !turn::are_left()
         && Previous::of(libc::SIGABRT).is_some_and(|action| action.sa_sigaction == libc::SIG_DFL)
-        && current(libc::SIGABRT).is_some_and(|action| action.sa_sigaction == handle as Handler as usize);
+        && current(libc::SIGABRT).is_some_and(|action| action.sa_sigaction == ours());
     if is_abort_ours {
         set_default(libc::SIGABRT);
     }
+    let mask = block_as(previous, signal);
     if previous.sa_flags & libc::SA_SIGINFO != 0 {
         // SAFETY: whoever installed it with SA_SIGINFO promised this signature.
         let function: Handler = unsafe { core::mem::transmute(previous.sa_sigaction) };
         function(signal, info, context);
     } else {
         // SAFETY: whoever installed it without SA_SIGINFO promised this one.
-        let function: extern "C" fn(c_int) = unsafe { core::mem::transmute(previous.sa_sigaction) };
+        let function: extern "C-unwind" fn(c_int) = unsafe { core::mem::transmute(previous.sa_sigaction) };
         function(signal);
     }
+    // SAFETY: a mask that the system gave.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut()) };
     if is_abort_ours {
         set_ours(libc::SIGABRT);
     }
@@ -334,7 +344,7 @@ fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) -> End
     let is_reset = previous.sa_flags & libc::SA_RESETHAND != 0;
     match current(signal).map(|action| action.sa_sigaction) {
         Some(libc::SIG_DFL) | None => End::Fatal,
-        Some(action) if action == handle as Handler as usize => {
+        Some(action) if action == ours() => {
             if is_reset {
                 set_default(signal);
                 End::Unknown
@@ -346,27 +356,62 @@ fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) -> End
     }
 }
 
-/// Lets the default action happen: when the faulting instruction is repeated, or by the signal sent again, where there is
-/// none to repeat. It waits until the handler has returned.
-fn end(signal: c_int, code: c_int, thread: i32) {
-    set_default(signal);
-    // Beyond a breakpoint, execution goes on behind it.
-    if code <= 0 || signal == libc::SIGABRT || signal == libc::SIGTRAP {
-        send(signal, thread);
+/// A handler that did not come back may have left SIGABRT as [`chain`] sets it meanwhile.
+fn bring_abort_back() {
+    let is_default = |action: &libc::sigaction| action.sa_sigaction == libc::SIG_DFL;
+    if turn::are_left()
+        && Previous::of(libc::SIGABRT).is_some()
+        && current(libc::SIGABRT).is_some_and(|now| is_default(&now))
+    {
+        set_ours(libc::SIGABRT);
     }
 }
 
+/// Blocks for this thread what the kernel would have blocked for that action's handler: what the action names, and the
+/// signal itself unless the action says otherwise. What was blocked before.
+fn block_as(action: &libc::sigaction, signal: c_int) -> libc::sigset_t {
+    // SAFETY: places for the answers, and masks that the system gave or made empty.
+    unsafe {
+        let mut before = core::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const action.sa_mask, &raw mut before);
+        if action.sa_flags & libc::SA_NODEFER != 0 {
+            let mut own = core::mem::zeroed();
+            libc::sigemptyset(&raw mut own);
+            libc::sigaddset(&raw mut own, signal);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const own, ptr::null_mut());
+        }
+        before
+    }
+}
+
+/// Lets the default action happen: when the faulting instruction is repeated, or by the signal sent again, where there is
+/// none to repeat. It waits until the handler has returned.
+fn end(signal: c_int, code: c_int) {
+    set_default(signal);
+    // Beyond a breakpoint, execution goes on behind it.
+    if is_sent(code) || signal == libc::SIGABRT || signal == libc::SIGTRAP {
+        // Asked anew: a handler from before may have forked, and this be the child.
+        send(signal, thread());
+    }
+}
+
+/// Whether somebody sent the signal, rather than the processor raise it. Linux says so by codes up to zero, others by those
+/// beyond 65,536.
+pub(super) fn is_sent(code: c_int) -> bool {
+    code <= 0 || code > 0x1_0000
+}
+
 /// Writes the record. Made valid before the stack is walked: should that go wrong, there is one without it.
-fn write(pages: NonNull<u8>, signal: c_int, code: c_int, address: usize, thread: i32, context: *mut c_void) {
+fn write(pages: NonNull<u8>, signal: c_int, code: c_int, address: usize, context: *mut c_void) {
     // SAFETY: the owner writes, nobody else does, and USING keeps the pages.
     let Some(mut record) = (unsafe { slots::record(pages) }) else { return };
     record.signal(signal as u32, code);
-    if code > 0 {
+    if !is_sent(code) {
         record.address(address as u64);
     }
     record.time(WallClock.now());
     let mut name = [0; stack::NAME_BYTES];
-    record.thread(thread, stack::thread_name(&mut name).as_bytes());
+    record.thread(thread(), stack::thread_name(&mut name).as_bytes());
     let [pc, sp, fp] = registers(context);
     record.registers(pc, sp, fp);
     record.finish();
@@ -374,28 +419,19 @@ fn write(pages: NonNull<u8>, signal: c_int, code: c_int, address: usize, thread:
     record.finish();
 }
 
-/// The thread's turn, waited for if another one is at it: that one usually ends the process.
-fn claim(thread: i32) -> Turn {
-    let started = seconds();
-    loop {
-        // Acquire and Release: the pages are handed over from owner to owner.
-        match OWNER.compare_exchange(0, thread, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return Turn::First,
-            Err(owner) if owner == thread => return Turn::Again,
-            Err(_) if seconds() - started > OTHERS_SECONDS => return Turn::Never,
-            Err(_) => let_others_run(),
-        }
-    }
-}
-
-impl Turn {
-    /// The next signal, on whatever thread, is a new one. Only whoever began says so: a signal inside of a handler ends
-    /// before the one that the handler was called for.
-    fn end(self, thread: i32) {
-        if self == Self::First {
-            let _ = OWNER.compare_exchange(thread, 0, Ordering::AcqRel, Ordering::Relaxed);
-        }
-    }
+/// Whether a signal interrupted what a handler called that is at this place of the thread's stack and was called for the
+/// signal before. Where nobody can tell, it did.
+fn is_inside(context: *mut c_void, owner_at: usize) -> bool {
+    let [_, interrupted, _] = registers(context);
+    let interrupted = interrupted as usize;
+    // SAFETY: a place for the answer; without a new stack nothing changes.
+    let (low, bytes) = unsafe {
+        let mut stack: libc::stack_t = core::mem::zeroed();
+        let is_known = libc::sigaltstack(ptr::null(), &raw mut stack) == 0 && stack.ss_flags & libc::SS_DISABLE == 0;
+        if is_known { (stack.ss_sp.addr(), stack.ss_size) } else { (0, 0) }
+    };
+    let is_on_other_stack = bytes > 0 && interrupted.wrapping_sub(low) > bytes;
+    interrupted == 0 || (!is_on_other_stack && interrupted < owner_at)
 }
 
 /// Calls `use_file` for the crash file of every client that has one.
@@ -415,7 +451,7 @@ fn for_targets(use_pages: impl Fn(NonNull<u8>)) {
 
 fn for_all(visit: impl Fn(NonNull<u8>, *const CrashFile)) {
     // Before the pages are looked up, so that whoever takes them away afterwards sees that they are in use.
-    USING.fetch_add(1, Ordering::SeqCst);
+    USING.enter();
     let this = process();
     for target in &TARGETS {
         if let Some(pages) = NonNull::new(target.pages.load(Ordering::SeqCst))
@@ -424,7 +460,7 @@ fn for_all(visit: impl Fn(NonNull<u8>, *const CrashFile)) {
             visit(pages, target.file.load(Ordering::SeqCst));
         }
     }
-    USING.fetch_sub(1, Ordering::SeqCst);
+    USING.leave();
 }
 
 /// What happens at `signal` now.
@@ -436,11 +472,16 @@ fn current(signal: c_int) -> Option<libc::sigaction> {
     }
 }
 
+/// Our handler, as an action names it.
+fn ours() -> libc::sighandler_t {
+    handle as Handler as libc::sighandler_t
+}
+
 fn set_ours(signal: c_int) -> bool {
     // SAFETY: all zeros is a valid action, and the handler has the signature that SA_SIGINFO asks for.
     unsafe {
         let mut ours: libc::sigaction = core::mem::zeroed();
-        ours.sa_sigaction = handle as Handler as usize;
+        ours.sa_sigaction = self::ours();
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         libc::sigaction(signal, &raw const ours, ptr::null_mut()) == 0
     }
@@ -480,6 +521,15 @@ pub(super) fn thread() -> i32 {
     ((unsafe { libc::pthread_self() } as usize >> 4) as i32).max(1)
 }
 
+/// The calling thread: its process in the upper half, its number in the lower. Never 0, nor with the highest bit.
+pub(super) fn me() -> u64 {
+    process_word() | u64::from(thread() as u32)
+}
+
+pub(super) fn process_word() -> u64 {
+    u64::from(process() as u32 & 0x7fff_ffff) << 32
+}
+
 pub(super) fn process() -> i32 {
     // SAFETY: a call without arguments.
     unsafe { libc::getpid() }
@@ -502,37 +552,49 @@ pub(super) fn seconds() -> libc::time_t {
     time.tv_sec
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
 fn errno() -> c_int {
-    // SAFETY: the calling thread's own.
-    unsafe { *errno_place() }
+    // SAFETY: null or the calling thread's own.
+    unsafe { errno_place().as_ref() }.copied().unwrap_or(0)
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
 fn set_errno(errno: c_int) {
-    // SAFETY: the calling thread's own.
-    unsafe { *errno_place() = errno }
+    // SAFETY: null or the calling thread's own, of which nobody else has a reference.
+    if let Some(place) = unsafe { errno_place().as_mut() } {
+        *place = errno;
+    }
 }
 
-#[cfg(target_os = "linux")]
-unsafe fn errno_place() -> *mut c_int {
+#[cfg(any(target_os = "linux", target_os = "dragonfly"))]
+fn errno_place() -> *mut c_int {
     // SAFETY: a call without arguments.
     unsafe { libc::__errno_location() }
 }
 
-#[cfg(target_os = "android")]
-unsafe fn errno_place() -> *mut c_int {
+#[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
+fn errno_place() -> *mut c_int {
     // SAFETY: a call without arguments.
     unsafe { libc::__errno() }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn errno() -> c_int {
-    0
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+fn errno_place() -> *mut c_int {
+    // SAFETY: a call without arguments.
+    unsafe { libc::__error() }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn set_errno(_: c_int) {}
+/// Not known.
+#[cfg(not(any(
+    target_vendor = "apple",
+    target_os = "linux",
+    target_os = "android",
+    target_os = "dragonfly",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+fn errno_place() -> *mut c_int {
+    ptr::null_mut()
+}
 
 /// Program counter, stack pointer and frame pointer of what was interrupted; zeros where this is not known.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quillet::{Client, ErrorReport, Level, Scope, event, props};
 
-use crate::{Request, SOMEBODY, signals};
+use crate::{Request, SOMEBODY, handlers, signals};
 
 /// For things that take milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,7 +27,8 @@ pub(crate) fn end(request: &Request, client: &Client) {
         "extern_c" => panics_in_c(),
         "caught" => caught(30),
         "caught_once" => caught(1),
-        "truncated" => truncated(client),
+        "truncated" => truncated(request, client),
+        "durability" => println!("durability.{}", u8::from(client.durability() != quillet::Durability::Memory)),
         "forked_capture" | "forked" => {
             let captures = request.end == "forked_capture";
             let ended = signals::in_child(|| {
@@ -38,6 +39,35 @@ pub(crate) fn end(request: &Request, client: &Client) {
             });
             println!("child_signal.{ended}");
             std::process::exit(7);
+        }
+        "forked_in_handler" => {
+            std::thread::scope(|scope| {
+                scope.spawn(|| signals::end("raise_segv"));
+                handlers::wait_until_entered();
+                let ended = signals::in_child(|| {
+                    assert!(client.capture(event!("in the child", SOMEBODY)).is_accepted());
+                    signals::end("ill");
+                });
+                println!("child_signal.{ended}");
+                handlers::let_go();
+            });
+            std::process::exit(7);
+        }
+        "parked_handler" => {
+            std::thread::spawn(|| signals::end("raise_segv"));
+            handlers::wait_until_entered();
+            signals::end("ill");
+        }
+        "unwound_handler" => {
+            // Unwinding needs more than the standard library's 8 KiB.
+            handlers::measure();
+            for _ in 0..3 {
+                let unwound = panic::catch_unwind(signals::raise_and_unwind);
+                assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&libc::SIGSEGV));
+            }
+            if request.has("then_ill") {
+                signals::end("ill");
+            }
         }
         "scoped" => {
             client.add_exception_step("before", props! { "n": 1, "password": "hunter2" });
@@ -110,9 +140,13 @@ fn write_while_working(client: &Client) {
     });
 }
 
-/// Somebody cuts the spool's file off, and the program goes on.
-fn truncated(client: &Client) {
-    assert_ne!(client.durability(), quillet::Durability::Memory);
+/// Somebody cuts the spool's files off, and the program goes on, however many clients it has.
+fn truncated(request: &Request, client: &Client) {
+    let others = if request.has("many_clients") { 20 } else { 0 };
+    let others: Vec<_> = (0..others).map(|_| crate::builder(request).build().unwrap()).collect();
+    for client in others.iter().chain([client]) {
+        assert_ne!(client.durability(), quillet::Durability::Memory);
+    }
     let mut folders = vec![std::path::PathBuf::from(std::env::var_os("CRASHER_DIR").unwrap())];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -124,9 +158,12 @@ fn truncated(client: &Client) {
             }
         }
     }
-    for _ in 0..2000 {
-        client.capture(event!("after the cut", SOMEBODY));
+    for client in others.iter().chain([client]) {
+        for _ in 0..2000 {
+            client.capture(event!("after the cut", SOMEBODY));
+        }
     }
+    assert!(others.iter().all(|other| other.durability() == quillet::Durability::Memory));
     let _ = client.flush(Duration::from_secs(2));
     println!("alive.1");
     println!("durability.{}", u8::from(client.durability() != quillet::Durability::Memory));
@@ -137,7 +174,8 @@ fn truncated(client: &Client) {
     let stats = client.stats();
     println!("conserved.{}", u8::from(stats.is_conserved() && stats.pending == 0));
     println!("damaged.{}", stats.dropped_for(quillet::DropReason::Damaged));
-    println!("delivered.{}", stats.delivered);
+    let of_others: u64 = others.iter().map(|other| other.shutdown().stats.delivered).sum();
+    println!("delivered.{}", stats.delivered + of_others);
 }
 
 struct PanicsInDrop(&'static str);

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "its purpose")]
 
 use core::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::Request;
 
@@ -15,6 +15,18 @@ pub(crate) fn before(request: &Request) {
         if request.has(option) {
             install(libc::SIGSEGV, handler as usize, libc::SA_SIGINFO);
         }
+    }
+    if request.has("waits") {
+        install(libc::SIGSEGV, wait as Handler as usize, libc::SA_SIGINFO);
+    }
+    if request.has("unwinds") {
+        install(libc::SIGSEGV, unwind as extern "C-unwind" fn(c_int) as usize, 0);
+    }
+    if request.has("masks") {
+        install(libc::SIGSEGV, look_at_mask as extern "C" fn(c_int) as usize, libc::SA_NODEFER);
+    }
+    if request.has("unguarded") {
+        forbid_handlers_of_sigbus();
     }
     if request.has("handles_plainly") {
         install(libc::SIGSEGV, count as extern "C" fn(c_int) as usize, 0);
@@ -46,8 +58,8 @@ const PAINT: u8 = 0xa5;
 static STACK: AtomicUsize = AtomicUsize::new(0);
 static TOLD_AT: AtomicUsize = AtomicUsize::new(0);
 
-/// Gives this thread a painted stack for its handlers.
-fn measure() {
+/// Gives this thread a painted stack for its handlers, which has room for much.
+pub(crate) fn measure() {
     let stack = vec![PAINT; STACK_BYTES].leak();
     STACK.store(stack.as_ptr().expose_provenance(), Ordering::SeqCst);
     // SAFETY: memory that is never freed.
@@ -77,6 +89,7 @@ fn install(signal: c_int, handler: usize, flags: c_int) {
         let mut action: libc::sigaction = core::mem::zeroed();
         action.sa_sigaction = handler;
         action.sa_flags = flags | libc::SA_ONSTACK;
+        libc::sigaddset(&raw mut action.sa_mask, libc::SIGUSR2);
         assert_eq!(libc::sigaction(signal, &raw const action, core::ptr::null_mut()), 0);
     }
 }
@@ -129,6 +142,88 @@ extern "C" fn abort(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
 extern "C" fn exit(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
     exit_now(9);
 }
+
+/// Somebody is in [`wait`], and may leave it.
+static IS_ENTERED: AtomicBool = AtomicBool::new(false);
+static MAY_LEAVE: AtomicBool = AtomicBool::new(false);
+
+/// Takes its time, or for ever.
+extern "C" fn wait(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
+    IS_ENTERED.store(true, Ordering::SeqCst);
+    while !MAY_LEAVE.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+}
+
+/// Until a thread is in the handler.
+pub(crate) fn wait_until_entered() {
+    while !IS_ENTERED.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+}
+
+/// Ends the handler.
+pub(crate) fn let_go() {
+    MAY_LEAVE.store(true, Ordering::SeqCst);
+}
+
+/// Throws, as the runtimes of some languages do that make errors of signals.
+extern "C-unwind" fn unwind(signal: c_int) {
+    say("unwinds.1\n");
+    // SAFETY: a mask of this thread's own. Nobody returns from this handler, so nobody else unblocks the signal.
+    unsafe {
+        let mut mask: libc::sigset_t = core::mem::zeroed();
+        libc::sigaddset(&raw mut mask, signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const mask, core::ptr::null_mut());
+    }
+    std::panic::resume_unwind(Box::new(signal));
+}
+
+/// Says what is blocked while it runs: what it asked for, and not its own signal.
+extern "C" fn look_at_mask(signal: c_int) {
+    // SAFETY: a place for the answer.
+    let (own, asked) = unsafe {
+        let mut mask: libc::sigset_t = core::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, core::ptr::null(), &raw mut mask);
+        (libc::sigismember(&raw const mask, signal), libc::sigismember(&raw const mask, libc::SIGUSR2))
+    };
+    say(if (own, asked) == (0, 1) { "mask.1\n" } else { "mask.0\n" });
+}
+
+/// From here on the kernel refuses new handlers for SIGBUS, as a sandbox may.
+#[cfg(target_os = "linux")]
+fn forbid_handlers_of_sigbus() {
+    const LOAD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const ANSWER: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
+    /// Where in what the filter sees the number and the lower halves of the first two arguments are.
+    const NUMBER: u32 = 0;
+    const FIRST: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
+    const SECOND: u32 = FIRST + 8;
+    let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    let mut steps = [
+        step(LOAD, NUMBER, 0, 0),
+        step(JUMP_IF_EQUAL, libc::SYS_rt_sigaction as u32, 0, 5),
+        step(LOAD, FIRST, 0, 0),
+        step(JUMP_IF_EQUAL, libc::SIGBUS as u32, 0, 3),
+        // Without a new action it is only a question.
+        step(LOAD, SECOND, 0, 0),
+        step(JUMP_IF_EQUAL, 0, 1, 0),
+        step(ANSWER, REFUSE, 0, 0),
+        step(ANSWER, ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: a program of so many steps, which the kernel checks and copies.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forbid_handlers_of_sigbus() {}
 
 extern "C" fn count(_: c_int) {
     say("counted.1\n");

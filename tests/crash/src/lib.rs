@@ -13,6 +13,7 @@
 mod end;
 mod handlers;
 mod hooks;
+mod logs;
 mod signals;
 mod threads;
 
@@ -58,6 +59,8 @@ pub fn main() {
         return recover(&request);
     }
     hooks::before(&request);
+    logs::print();
+    handlers::before(&request);
     let client = builder(&request).build().unwrap();
     let second = request.has("two_clients").then(|| builder(&request).super_property("client", 2).build().unwrap());
     if request.has("hook") {
@@ -67,7 +70,6 @@ pub fn main() {
     if let Some(second) = &second {
         assert!(second.install_panic_hook());
     }
-    handlers::before(&request);
     if request.has("signals") {
         assert!(client.install_signal_handlers());
         assert!(client.install_signal_handlers(), "a second call says the same");
@@ -114,7 +116,7 @@ fn builder(request: &Request) -> ClientBuilder {
     let mut builder = Client::builder(key)
         .host(env::var("CRASHER_HOST").expect("CRASHER_HOST"))
         .proxy(None)
-        .enable_logging(false)
+        .enable_logging(request.has("logs"))
         .super_property("release", env::var("CRASHER_RELEASE").unwrap_or_default())
         .flush_interval(Duration::from_secs(600))
         .flush_at(usize::MAX)
@@ -122,6 +124,9 @@ fn builder(request: &Request) -> ClientBuilder {
         .shutdown_timeout(Duration::from_secs(30));
     if let Some(dir) = env::var_os("CRASHER_DIR") {
         builder = if request.has("spool") { builder.spool_dir(dir) } else { builder.crash_dir(dir) };
+    }
+    if request.has("many_clients") {
+        builder = builder.spool_bytes_max(1 << 30);
     }
     if request.has("person") {
         builder = builder.crash_distinct_id("somebody");

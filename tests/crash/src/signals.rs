@@ -89,6 +89,15 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + room[1]
 }
 
+/// Raises a signal by which a handler may unwind.
+pub(crate) fn raise_and_unwind() {
+    unsafe extern "C-unwind" {
+        fn raise(signal: i32) -> i32;
+    }
+    // SAFETY: the library's own function, which the signal's handler may unwind through.
+    unsafe { raise(libc::SIGSEGV) };
+}
+
 /// Four threads get a signal at the same time.
 fn many_threads() {
     let barrier = std::sync::Barrier::new(4);

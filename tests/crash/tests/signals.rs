@@ -144,6 +144,40 @@ fn what_a_program_does_with_its_signals_is_respected() {
 }
 
 #[test]
+fn a_handler_that_waits_for_ever_does_not_hide_the_end() {
+    let (ended, told) = crash_and_recover(&["parked_handler", "main", "signals", "waits"], EVENTS + 1);
+    assert_eq!(ended.status.signal(), Some(ILL), "{ended:?}");
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].property("$exception_list")[0]["type"], "SIGILL", "what ended it, not what did not");
+    assert_eq!(told[0].property("$exception_thread_name"), "main");
+}
+
+#[test]
+fn a_runtime_may_unwind_out_of_its_handler() {
+    for thread in ["main", "std"] {
+        let (sink, folder) = (Sink::start(), Folder::new());
+        let ended = run_in(&folder, &sink, &["unwound_handler", thread, "signals", "unwinds"]);
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        assert_eq!(ended.out.matches("unwinds.1").count(), 3);
+        assert_eq!((sink.stored().len(), exceptions(&sink).len()), (EVENTS, 0), "{ended:?}");
+        assert!(folder.files().is_empty());
+        // What comes then is told, and is told of as itself.
+        let words = ["unwound_handler", thread, "signals", "unwinds", "then_ill"];
+        let (ended, told) = crash_and_recover(&words, EVENTS + 1);
+        assert_eq!(ended.status.signal(), Some(ILL), "{ended:?}");
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].property("$exception_list")[0]["type"], "SIGILL");
+    }
+}
+
+#[test]
+fn a_handler_from_before_runs_with_the_mask_it_asked_for() {
+    let (sink, folder) = (Sink::start(), Folder::new());
+    let ended = run_in(&folder, &sink, &["raise_segv", "main", "signals", "masks"]);
+    assert_eq!((ended.status.code(), ended.number("mask")), (Some(0), 1), "{ended:?}");
+}
+
+#[test]
 fn threads_that_crash_together_are_told_of_once() {
     let (ended, told) = crash_and_recover(&["many_threads", "main", "signals"], EVENTS + 1);
     assert_eq!(ended.status.signal(), Some(SEGV), "{ended:?}");
@@ -151,13 +185,18 @@ fn threads_that_crash_together_are_told_of_once() {
 }
 
 #[test]
-fn a_panic_that_aborts_is_told_with_its_message_and_not_as_sigabrt() {
+fn each_panic_of_an_abort_is_told_once_and_neither_the_echo_nor_sigabrt() {
     for end in ["double_panic", "extern_c"] {
         let panics = if end == "double_panic" { 2 } else { 1 };
         let (ended, told) = crash_and_recover(&[end, "std", "signals", "hook"], EVENTS + panics);
         assert_eq!(ended.status.signal(), Some(ABRT), "{ended:?}");
         assert_eq!(told.len(), panics);
         assert!(told.iter().all(|event| event.property("$exception_list")[0]["type"] == "Panic"));
+        // The one that began it and the one that aborts, not what the standard library says about it.
+        let messages: BTreeSet<_> = told.iter().map(|event| message(event)).collect();
+        let expected: &[_] = if end == "double_panic" { &["first", "second"] } else { &["into C"] };
+        assert!(messages.iter().eq(expected), "{messages:?}");
+        assert!(told.iter().all(|event| event.property("$exception_level") == "error"));
     }
     // Without the hook there is nobody else to tell.
     let (_, told) = crash_and_recover(&["double_panic", "std", "signals"], EVENTS + 1);
@@ -166,9 +205,11 @@ fn a_panic_that_aborts_is_told_with_its_message_and_not_as_sigabrt() {
 
 #[test]
 fn a_spool_that_is_cut_off_does_not_take_the_program_with_it() {
-    for signals in
-        [&["truncated", "std", "spool", "exits"][..], &["truncated", "main", "spool", "signals", "hook", "exits"]]
-    {
+    for signals in [
+        &["truncated", "std", "spool", "exits"][..],
+        &["truncated", "main", "spool", "signals", "hook", "exits"],
+        &["truncated", "main", "spool", "exits", "many_clients"],
+    ] {
         let (sink, folder) = (Sink::start(), Folder::new());
         let ended = run_in(&folder, &sink, signals);
         assert_eq!(ended.status.code(), Some(7), "{ended:?}");
@@ -184,6 +225,17 @@ fn a_spool_that_is_cut_off_does_not_take_the_program_with_it() {
     let (sink, folder) = (Sink::start(), Folder::new());
     let ended = run_in(&folder, &sink, &["bus", "std", "spool"]);
     assert_eq!(ended.status.signal(), Some(BUS), "{ended:?}");
+}
+
+#[test]
+fn a_client_that_cannot_be_guarded_keeps_its_queue_in_memory_and_says_so() {
+    let (sink, folder) = (Sink::start(), Folder::new());
+    let ended = run_in(&folder, &sink, &["durability", "main", "spool", "unguarded", "logs", "two_clients"]);
+    assert_eq!((ended.status.code(), ended.number("durability")), (Some(0), 0), "{ended:?}");
+    let lines = ended.out.lines().filter(|line| line.starts_with("log: ") && line.contains("SIGBUS")).count();
+    assert_eq!(lines, 2, "one for each client: {ended:?}");
+    assert_eq!(sink.stored().len(), EVENTS);
+    assert!(folder.files().is_empty(), "{:?}", folder.files());
 }
 
 #[test]
@@ -215,6 +267,22 @@ fn a_forked_child_is_told_of_once_it_is_a_client_of_its_own() {
         let next = recover(&folder, &sink, found, &[place]);
         assert_eq!(next.number("recovered"), found as u64, "{end} with a {place}: {next:?}");
         assert_eq!(exceptions(&sink).len(), usize::from(end == "forked_capture"));
+        sink.assert_clean();
+    }
+}
+
+/// While one thread is in a handler from before, another one forks: the child has neither.
+#[test]
+fn a_child_forked_in_the_middle_of_a_handler_is_told_of() {
+    for (place, found) in [("crash file", 2), ("spool", EVENTS + 2)] {
+        let (sink, folder) = (Sink::start(), Folder::new());
+        let ended = run_in(&folder, &sink, &["forked_in_handler", "main", "signals", "waits", place]);
+        assert_eq!((ended.status.code(), ended.number("child_signal")), (Some(7), ILL as u64), "{ended:?}");
+        let next = recover(&folder, &sink, found, &[place]);
+        assert_eq!(next.number("recovered"), found as u64, "with a {place}: {next:?}");
+        let told = exceptions(&sink);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].property("$exception_list")[0]["type"], "SIGILL");
         sink.assert_clean();
     }
 }
