@@ -94,3 +94,19 @@ impl Leftovers {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+    use crate::{Client, Durability};
+
+    #[test]
+    fn what_cannot_be_had_here_is_not_promised() {
+        let dir = std::env::temp_dir().join("quillet-absent");
+        let client = Client::builder("phc_absent").spool_dir(&dir).crash_dir(&dir).without_thread().build().unwrap();
+        assert_eq!(client.durability(), Durability::Memory);
+        assert!(!client.install_signal_handlers() && !client.write_crash_file());
+        assert!(!dir.exists());
+        client.discard();
+    }
+}

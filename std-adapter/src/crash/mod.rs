@@ -220,9 +220,11 @@ impl Client {
     ///
     /// Handlers that were there before are called first, and the signal is recorded only if none of them dealt with it. They
     /// run with the signals blocked that they asked for, and may unwind or jump away; but on the thread's alternate stack,
-    /// also those that did not ask for it. So install after a runtime that uses such signals for its own work. In the end the default action is taken: the exit
-    /// status is what it was, a core is dumped as before. The standard library's message about an overflowing stack is
-    /// printed. A panic that aborts is reported by the panic hook, if there is one, and not once more as SIGABRT.
+    /// also those that did not ask for it. So install after a runtime that uses such signals for its own work.
+    ///
+    /// In the end the default action is taken: the exit status is what it was, a core is dumped as before. The standard
+    /// library's message about an overflowing stack is printed. A panic that aborts is reported by the panic hook, if there
+    /// is one, and not once more as SIGABRT.
     ///
     /// On a thread that C made a handler has the thread's own stack, and cannot run if that overflows; the calling thread
     /// and those of the standard library have another one.

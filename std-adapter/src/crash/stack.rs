@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code, reason = "the system's unwinder, its list of images and its names for threads")]
 
+#[cfg(unix)]
 use core::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -17,6 +18,7 @@ use quillet_core::Image;
 pub(crate) const NAME_BYTES: usize = 64;
 
 /// Most images remembered. A program has a dozen.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const IMAGES_MAX: usize = 256;
 
 /// Longest build id kept, in bytes. Linkers write 8, 16 or 20.
