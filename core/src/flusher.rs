@@ -36,6 +36,11 @@
 //! the culprit is in the other half, and so on: a binary search with one request per halving. A single frame refused is
 //! the culprit, is rejected, and all the rest is tried at once. For 413 the bytes are halved instead, and later batches
 //! stay below what was refused, until a single frame turns out to be too large by itself, which explains it.
+//!
+//! A server that refuses everything would have that search begin anew for every frame. So as long as nothing of a batch was
+//! taken, what follows a culprit is sent one frame at a time: if one is taken the rest goes at once, and if
+//! [several in a row](REFUSED_IN_A_ROW_MAX) are not, it is the server, and delivery rests. After such a rest the first
+//! request is a single frame too.
 
 use crate::batcher::{Batcher, Surplus};
 use crate::limits;
@@ -403,6 +408,19 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
         self.close(DropReason::Discarded);
     }
 
+    /// [`discard`](Self::discard), and nothing of what was pending can be read in the rings' memory any more: it is blank.
+    /// For a user who does not want to be known; costs a pass over what is pending.
+    pub fn erase(&mut self) {
+        self.batcher.thaw();
+        // Not the newlines, by which frames are counted when they are released.
+        self.batcher.for_each_waiting(|frame| {
+            for byte in frame.iter_mut().filter(|byte| **byte != b'\n') {
+                *byte = b' ';
+            }
+        });
+        self.discard();
+    }
+
     /// Gives the events captured without a clock their true times, once `boots` knows the time; see
     /// [`uptime`](crate::uptime).
     ///
@@ -513,6 +531,9 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
                 return Step::Wait(due_at);
             }
             self.freeze(now);
+            if self.doubts_server() && self.batcher.part() > 1 {
+                self.cut(now);
+            }
         } else if self.batcher.part() == 0 {
             self.cut(now);
         }
@@ -550,11 +571,18 @@ impl<'m, const LANES: usize> Flusher<'m, LANES> {
     fn cut(&mut self, now: Instant) {
         let bytes_max = self.frames_bytes_max(now);
         let events_max = match self.suspects {
+            0 if self.doubts_server() => 1,
             0 => usize::MAX,
             1 => 1,
             several => several / 2,
         };
         self.batcher.cut(events_max, bytes_max);
+    }
+
+    /// Whether frames were refused, one by one, of this batch or of those before it, and none met another fate in this one:
+    /// as likely as not, all of them will be refused.
+    fn doubts_server(&self) -> bool {
+        !self.batch_has_passed && (self.batch_refused > 0 || self.refused_pauses > 0)
     }
 
     /// What is sent next was not sent before: its attempts and its retries begin anew.

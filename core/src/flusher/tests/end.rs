@@ -162,3 +162,25 @@ fn the_senseless_policy_makes_no_tight_loop_and_no_panic() {
         }
     }
 }
+
+#[test]
+fn nothing_of_what_is_erased_can_be_read_in_memory() {
+    let mut memory = std::vec![0; Ring::bytes_for(4096)];
+    let frame = br#"{"event":"secret"},"#;
+    let commit = |producer: &mut Producer<'_>| {
+        let mut grant = producer.grant(frame.len() + 1).unwrap();
+        grant.bytes_mut()[..frame.len()].copy_from_slice(frame);
+        grant.bytes_mut()[frame.len()] = b'\n';
+        grant.commit(frame.len() + 1);
+    };
+    let (mut producer, consumer) = Ring::format(&mut memory).unwrap().split();
+    commit(&mut producer);
+    let mut flusher = Flusher::new([consumer], Envelope::new("phc_test", false).unwrap(), eager(), [1, 2]);
+    assert!(matches!(flusher.poll(Instant::ZERO), Action::Send(_)));
+    commit(&mut producer);
+    flusher.erase();
+    assert_eq!((flusher.pending(), flusher.counters().dropped[DropReason::Discarded.index()]), (0, 2));
+    assert!(matches!(flusher.poll(Instant::ZERO), Action::Done));
+    drop((flusher, producer));
+    assert!(!memory.windows(6).any(|bytes| bytes == b"secret"));
+}

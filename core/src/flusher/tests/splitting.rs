@@ -68,10 +68,20 @@ fn the_search_for_a_malformed_event_halves_what_is_known_to_hold_it() {
 #[test]
 fn once_a_culprit_is_found_all_the_rest_is_tried_at_once() {
     let mut s = Scenario::<1>::new(eager());
-    s.capture(0, 3);
-    s.run_now(refusing(&[0], 400));
-    let expected: &[&[usize]] = &[&[0, 1, 2], &[0], &[1, 2]];
+    s.capture(0, 6);
+    s.run_now(refusing(&[3], 400));
+    let expected: &[&[usize]] = &[&[0, 1, 2, 3, 4, 5], &[0, 1, 2], &[3], &[4, 5]];
     assert_eq!(s.events_sent(), expected);
+}
+
+#[test]
+fn where_nothing_was_taken_before_a_culprit_one_event_is_tried_and_then_the_rest() {
+    let mut s = Scenario::<1>::new(eager());
+    s.capture(0, 6);
+    s.run_now(refusing(&[0, 1], 400));
+    let expected: &[&[usize]] = &[&[0, 1, 2, 3, 4, 5], &[0, 1, 2], &[0], &[1], &[2], &[3, 4, 5]];
+    assert_eq!(s.events_sent(), expected);
+    assert_eq!((s.flusher.counters().delivered, s.flusher.counters().rejected), (4, 2));
 }
 
 #[test]
@@ -186,9 +196,29 @@ fn a_large_batch_of_which_nothing_is_taken_is_not_sent_event_by_event() {
     let until = s.run_now(status(400)).unwrap();
     assert_eq!(until, s.now.after(Duration::from_secs(30)));
     assert_eq!((s.flusher.counters().rejected, s.flusher.pending()), (8, 992));
-    assert!(s.requests.len() <= 8 * 11, "{} requests", s.requests.len());
+    // The whole, nine halves of halves down to the first event, and the seven behind it.
+    assert_eq!(s.requests.len(), 17, "{:?}", s.events_sent());
+
+    // Still the same after the pause: no search, nothing but one event at a time.
+    s.now = until;
+    let until = s.run_now(status(400)).unwrap();
+    assert_eq!(until, s.now.after(Duration::from_secs(60)));
+    assert_eq!((s.requests.len(), s.flusher.pending()), (17 + 8, 984));
+
+    // And when it is over, one event finds out and all others follow.
     s.run(ok);
-    assert_eq!(s.flusher.counters().delivered, 992);
+    assert_eq!((s.requests.len(), s.flusher.counters().delivered), (17 + 8 + 2, 984));
+}
+
+/// Good ones are never given up for bad neighbours, however many of these there are.
+#[test]
+fn a_long_row_of_malformed_events_costs_a_pause_and_none_of_the_others() {
+    let mut s = Scenario::<1>::new(eager());
+    s.capture(0, 100);
+    let culprits: Vec<_> = (0..20).collect();
+    s.run(refusing(&culprits, 400));
+    assert_eq!((s.flusher.counters().rejected, s.flusher.counters().delivered), (20, 80));
+    assert_eq!(s.flusher.pending(), 0);
 }
 
 #[test]
