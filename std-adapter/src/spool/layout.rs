@@ -77,10 +77,20 @@ impl Plan {
         plan.is_sane().then_some(plan)
     }
 
+    /// Whether these are sizes that a file may have, and all offsets in it are numbers of this machine: no sum below can
+    /// overflow then.
     fn is_sane(&self) -> bool {
-        (1..=LANES_MAX).contains(&self.lanes)
+        // Less than half of all numbers, as anything that is mapped must be.
+        self.is_sane_within(isize::MAX as usize)
+    }
+
+    fn is_sane_within(&self, file_bytes_max: usize) -> bool {
+        let is_size = (1..=LANES_MAX).contains(&self.lanes)
             && (PAGE_BYTES..=LANE_BYTES_MAX).contains(&self.lane_bytes)
-            && self.lane_bytes.is_multiple_of(PAGE_BYTES)
+            && self.lane_bytes.is_multiple_of(PAGE_BYTES);
+        // Room for the pages ahead of the lanes, which are fewer than 300.
+        let lanes_max = file_bytes_max.saturating_sub(self.checkpoints_at(LANES_MAX));
+        is_size && self.lanes.checked_mul(self.lane_bytes).is_some_and(|bytes| bytes <= lanes_max)
     }
 
     /// Where the context slots begin; only in a whole file.
@@ -353,6 +363,28 @@ mod tests {
             }
         }
         assert!(read > 0);
+    }
+
+    #[test]
+    fn no_offset_overflows_on_a_machine_with_smaller_numbers() {
+        const MAX: usize = i32::MAX as usize;
+        let (lane, largest) = (LANE_BYTES_MAX, (MAX - 300 * PAGE_BYTES) / PAGE_BYTES * PAGE_BYTES);
+        for (lanes, lane_bytes, is_sane) in [
+            (1, lane, true),
+            (2, lane, false),
+            (LANES_MAX, lane, false),
+            (4, lane, false),
+            (LANES_MAX, largest / LANES_MAX / PAGE_BYTES * PAGE_BYTES, true),
+            (LANES_MAX, largest / LANES_MAX / PAGE_BYTES * PAGE_BYTES + 2 * PAGE_BYTES, false),
+            (1, usize::MAX & !(PAGE_BYTES - 1), false),
+            (usize::MAX, PAGE_BYTES, false),
+        ] {
+            for is_whole in [false, true] {
+                let plan = Plan { lanes, lane_bytes, is_whole };
+                assert_eq!(plan.is_sane_within(MAX), is_sane, "{plan:?}");
+                assert!(!is_sane || plan.file_bytes() <= MAX, "{plan:?}");
+            }
+        }
     }
 
     #[test]
