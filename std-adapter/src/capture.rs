@@ -61,7 +61,7 @@ impl Inner {
         if captured.is_ok() && self.shared.asleep.load(Ordering::Relaxed) {
             self.shared.wake_if_due();
         }
-        captured.map_err(|reason| self.shared.refuse(reason))
+        captured.map_err(|reason| self.shared.refuse(self.shared.why_refused(reason)))
     }
 
     #[inline(always)]
@@ -78,7 +78,7 @@ impl Inner {
     fn commit_any(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
         match self.shared.lanes.capture(event) {
             Ok(uuid) => Ok(self.committed(uuid)),
-            Err(reason) => Err(self.shared.refuse(reason)),
+            Err(reason) => Err(self.shared.refuse(self.shared.why_refused(reason))),
         }
     }
 

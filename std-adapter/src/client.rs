@@ -199,7 +199,8 @@ impl Client {
     /// Refuses further events, delivers what is queued, and ends the flush thread, by the configured `shutdown_timeout`.
     ///
     /// What could not be delivered by then stays in the spool, or is dropped and counted. Later calls return the same counters
-    /// at once.
+    /// at once. The deadline holds whatever the network or the disk are doing; only a client without a thread, which does its
+    /// work in this call, waits for its disk. Captures that are under way are waited for, and delivered.
     pub fn shutdown(&self) -> ShutdownReport {
         match self.current() {
             Some(inner) => inner.shutdown(inner.shutdown_timeout),
@@ -216,21 +217,27 @@ impl Client {
     }
 
     /// Stops at once: everything queued is dropped and counted, a request that is out is broken off, and no request begins
-    /// after this returns. What this host and key have in the spool is erased, except for queues of other living clients.
-    /// Waits for that, 2 seconds at most, and only for a transport that cannot be interrupted.
+    /// after this returns. What this host and key have in the spool and in the crash directory is overwritten and removed,
+    /// except for files of other living clients; after a shutdown, too. Takes as long as the disk does, and waits for a
+    /// transport that cannot be interrupted, 2 seconds at most.
+    ///
+    /// What a request that is out has sent cannot be recalled. If it is still out when this returns, its copy of the events
+    /// stays in this process's memory until it ends, as does the queue of a client without a spool; the flush thread
+    /// overwrites that then. Nothing is left on the disk in any case, unless the disk refuses.
     pub fn discard(&self) {
         if let Some(inner) = self.current() {
             inner.discard();
         }
     }
 
-    /// The user does not want this: refuses every further event, and erases what is not delivered yet, the steps before
-    /// errors too. For good; another client may be built should they change their mind. Waits as [`discard`](Self::discard).
+    /// The user does not want this: refuses every further event, and erases what is not delivered yet, in memory, in the
+    /// spool and in crash files, the steps before errors too. For good; another client may be built should they change their
+    /// mind. What it waits for, and what it cannot recall, is that of a [`discard`](Self::discard).
     pub fn opt_out(&self) {
         if let Some(inner) = self.current() {
             inner.shared.set_gate(GATE_OFF, true);
-            inner.discard();
             inner.shared.errors.erase();
+            inner.discard();
         }
     }
 

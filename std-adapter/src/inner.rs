@@ -10,7 +10,9 @@ use std::thread;
 
 use quillet_core::limits::EVENT_BYTES_MAX;
 use quillet_core::wire::key;
-use quillet_core::{CaptureError, Clock, DropReason, Envelope, Exhausted, Flusher, Instant, Policy, Property};
+use quillet_core::{
+    CaptureError, Clock, Counters, DropReason, Envelope, Exhausted, Flusher, Instant, Policy, Property,
+};
 
 use crate::arena::{self, Ends};
 use crate::client::{Poll, ShutdownReport};
@@ -109,12 +111,12 @@ impl Inner {
             .map(|mapping| Refuge::new(mapping, config.queue_bytes, limits, (envelope.clone(), policy, flusher_seed)));
         let flusher = consumers.map(|lanes| Flusher::new(lanes, flusher_envelope, live, flusher_seed));
         let sending = Sending { envelope: envelope.clone(), policy: kept, seed: flusher_seed };
-        let recovery = Recovery::with_crash_files(recovery, CrashFiles::of(&config.crash, owner));
+        let mut recovery = Recovery::with_crash_files(recovery, CrashFiles::of(&config.crash, owner));
         let mut control = Control::default();
-        let recovery = recovery.map(|mut recovery| {
+        let sending = recovery.as_mut().map(|recovery| {
             // Making room for the new file may have cost old events.
-            control.settle_spool(&mut recovery);
-            (recovery, sending)
+            control.settle_spool(recovery);
+            sending
         });
         let shared = Arc::new(Shared {
             lanes,
@@ -125,6 +127,7 @@ impl Inner {
             asleep: AtomicBool::new(false),
             refused: [const { AtomicU64::new(0) }; CaptureError::COUNT],
             control: Mutex::new(control),
+            keeper: Mutex::new(recovery),
             changed: Condvar::new(),
             thread: OnceLock::new(),
             clock: SystemClock::new(),
@@ -136,8 +139,7 @@ impl Inner {
             errors: Errors::new(&config.errors).ok_or(BuildError::OutOfMemory)?,
         });
         let observers = Arc::new(Observers { client, hooks: Arc::clone(&config.hooks), log });
-        let worker =
-            Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers), recovery, refuge);
+        let worker = Worker::new(Arc::clone(&shared), flusher, sender.clone(), Arc::clone(&observers), sending, refuge);
         let pump = if config.thread {
             let thread = thread::Builder::new()
                 .name("quillet".to_owned())
@@ -237,7 +239,7 @@ impl Inner {
         }
         let deadline = self.shared.clock.now().after(timeout);
         let mut control = self.shared.control();
-        if control.finished || control.abandoned.is_some() {
+        if control.finished || control.counted {
             return Err(FlushError::Closed);
         }
         let id = control.ask_flush();
@@ -251,7 +253,9 @@ impl Inner {
         self.flags.close();
         let deadline = self.shared.clock.now().after(timeout);
         let mut control = self.shared.control();
-        control.shutdown = Some(control.shutdown.map_or(deadline, |earlier| earlier.min(deadline)));
+        // Whoever comes later waits no longer than the first one.
+        let deadline = control.shutdown.map_or(deadline, |earlier| earlier.min(deadline));
+        control.shutdown = Some(deadline);
         if Inside::is_inside(self.observers.client) {
             // The flush thread cannot wait for itself; it will see the order when the hook is done.
             drop(control);
@@ -274,30 +278,44 @@ impl Inner {
         if !Inside::is_inside(self.observers.client) {
             // Until the request that is just being broken off has ended, or has not begun.
             let deadline = self.shared.clock.now().after(DISCARD_TIMEOUT);
-            self.wait(self.shared.control(), deadline, |control| control.finished.then_some(()));
+            let end = self.wait(self.shared.control(), deadline, |control| control.finished.then_some(()));
+            if end.is_none() {
+                // What the request holds is left to the worker, when it comes back.
+                self.shared.crash.close(true);
+            }
         }
     }
 
-    /// Counts what is pending as dropped, unless the worker has come to its end, and has the worker stop. From here on it
-    /// begins no request and counts nothing.
+    /// Counts what is pending as dropped, unless the worker has done so, and has the worker stop. From here on it begins no
+    /// request and counts nothing that is counted here. What is discarded is erased on the disk, if the worker is not there.
     fn abandon(&self, reason: DropReason) {
+        // Asks the disk, so not under the lock.
+        let is_kept = reason == DropReason::Shutdown && self.shared.durability() != Durability::Memory;
+        self.shared.lanes.close();
         let mut control = self.shared.control();
-        if !control.finished && control.abandoned.is_none() {
-            let pending = self.shared.undecided(&control);
-            let is_kept = reason == DropReason::Shutdown && self.shared.durability() != Durability::Memory;
-            let dropped = control.abandon(pending, is_kept, reason);
-            if let Some(counter) = control.counters.dropped.get_mut(reason.index()) {
-                *counter = counter.wrapping_add(dropped);
-            }
-            control.close_flushes();
-            self.shared.changed.notify_all();
-            drop(control);
-            self.sender.lock().unwrap_or_else(PoisonError::into_inner).abort();
-            if let Some(Ok(mut worker)) = self.pump.as_ref().map(Mutex::try_lock) {
-                // Nobody else may ever pump again; this step ends the worker and tells the hooks.
-                worker.step(None);
+        let undecided = self.shared.undecided(&control);
+        if !control.abandon(undecided, is_kept, reason) {
+            return;
+        }
+        // A worker that came to its end before tells nobody any more.
+        let (is_over, mut told) = (control.finished, Counters::default());
+        if is_over {
+            told = core::mem::take(&mut control.given_up);
+        }
+        self.shared.changed.notify_all();
+        drop(control);
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).abort();
+        if reason == DropReason::Discarded {
+            self.shared.erase_spool();
+            if is_over {
+                self.shared.crash.close(true);
             }
         }
+        if let Some(Ok(mut worker)) = self.pump.as_ref().map(Mutex::try_lock) {
+            // Nobody else may ever pump again; this step ends the worker and tells the hooks.
+            worker.step(None);
+        }
+        self.observers.tell(&told, None);
     }
 
     /// Has the worker look at its orders and waits until `answer` has one, for as long as `deadline` allows. Without a

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
 
 use quillet_core::{CaptureError, Stats};
@@ -13,7 +13,7 @@ use crate::exception::Errors;
 use crate::fork::WipedByte;
 use crate::inside::ClientId;
 use crate::lanes::Lanes;
-use crate::spool::{Durability, Spool};
+use crate::spool::{Durability, Recovery, Spool};
 use crate::sys::WallClock;
 use crate::worker::Control;
 
@@ -44,6 +44,9 @@ pub(crate) struct Shared {
     pub(crate) asleep: AtomicBool,
     pub(crate) refused: [AtomicU64; CaptureError::COUNT],
     pub(crate) control: Mutex<Control>,
+    /// What looks after the spool, while it is no request's: the worker's, who may be at the disk with it. Others take it
+    /// only if it is free.
+    pub(crate) keeper: Mutex<Option<Recovery>>,
     /// Signalled when a flush was answered or the worker came to its end.
     pub(crate) changed: Condvar,
     /// The flush thread, once it runs.
@@ -61,6 +64,24 @@ impl Shared {
     pub(crate) fn control(&self) -> MutexGuard<'_, Control> {
         // Nothing panics while it holds this lock; should it happen all the same, the counters are still counters.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What looks after the spool, if there is one. For the worker: it may take as long as the disk does.
+    pub(crate) fn keeper(&self) -> MutexGuard<'_, Option<Recovery>> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Erases everything on the disk that no other living process has, unless the worker is at it: then that does so, having
+    /// been told. In either case nothing here waits for a request.
+    pub(crate) fn erase_spool(&self) {
+        let keeper = match self.keeper.try_lock() {
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Ok(keeper) => keeper,
+        };
+        if let Some(recovery) = { keeper }.as_mut() {
+            recovery.erase();
+        }
     }
 
     /// What takes a capture off its shortest way at this moment; [`GATES_OPEN`] if nothing does.
@@ -125,6 +146,12 @@ impl Shared {
             gates if gates & GATE_OFF != 0 => Err(CaptureError::Disabled),
             _ => Ok(()),
         }
+    }
+
+    /// The reason for a refusal, where a shutdown that came between a look at the gates and one at the lanes has closed these.
+    #[cold]
+    pub(crate) fn why_refused(&self, reason: CaptureError) -> CaptureError {
+        if reason == CaptureError::Busy { self.admits().err().unwrap_or(reason) } else { reason }
     }
 
     /// What accepted events survive.

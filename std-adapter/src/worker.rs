@@ -3,10 +3,16 @@
 //! In: frames in the lanes, and what callers ask for ([`Control`]). Out: requests, counters, answers to whoever waits. The
 //! machine that decides is the core's [`Flusher`]; this file gives it time, a transport and a place to sleep.
 //!
-//! The lock on [`Control`] is held while a decision is made and never while anything is sent, called back or waited for.
-//! A decision and its counters change under one hold of it, so the counters are exact at every moment.
+//! The lock on [`Control`] is held while a decision is made and never while anything is sent, called back or waited for, nor
+//! while the disk works. A decision and its counters change under one hold of it, so the counters are exact at every moment.
+//!
+//! Locks are taken in this order: what looks after the spool, the right to release frames, [`Control`].
 
+mod control;
+mod end;
 mod refuge;
+#[cfg(all(test, unix))]
+mod slow_disk;
 
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::thread;
 
-use quillet_core::{Action, Clock, Counters, DropReason, FlushMark, FlushState, Flusher, Instant, Outcome, Report};
+use quillet_core::{Action, Clock, Counters, FlushState, Flusher, Instant, Outcome, Report};
 
 use crate::arena::Held;
 use crate::crash;
@@ -23,8 +29,9 @@ use crate::lanes::RINGS;
 use crate::log::Topic;
 use crate::observers::Observers;
 use crate::shared::Shared;
-use crate::spool::{Recovery, SEGMENT_BYTES, Sending};
+use crate::spool::{Replay, SEGMENT_BYTES, Sending};
 use crate::transport::Sender;
+pub(crate) use control::Control;
 pub(crate) use refuge::Refuge;
 
 /// How often an awake flush thread looks for events, as long as few have come since it last looked.
@@ -47,116 +54,12 @@ const AWAKE: Duration = Duration::from_secs(1);
 /// How long delivery rests after a panic of our own, which should not exist, so that it cannot become a busy loop.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
+/// How soon to look again whether somebody who was in a lane when a shutdown began has left it.
+const LANES_WAIT: Duration = Duration::from_millis(1);
+
 /// Requests for live events after which one is for what dead processes left, even if there are more: a program that always
 /// has something to send must not keep them for ever.
 const SENT_IN_A_ROW_MAX: u32 = 16;
-
-/// What callers ask of the flush thread, and what it tells them.
-#[derive(Default)]
-pub(crate) struct Control {
-    /// Callers in `flush`, each with what became of it.
-    pub(crate) flushes: Vec<Flush>,
-    /// Ever growing, so that each caller finds its own.
-    pub(crate) next_flush: u64,
-    /// Shutting down by this time.
-    pub(crate) shutdown: Option<Instant>,
-    /// The machine came to its end: nothing is pending, nothing will be sent.
-    pub(crate) finished: bool,
-    /// A caller counted so many pending events as dropped and went on: a shutdown whose deadline passed while a request was
-    /// out, or a discard. The worker begins no further request and counts nothing again; it only tells the hooks.
-    pub(crate) abandoned: Option<(u64, DropReason)>,
-    /// Everything decided so far, immediate captures included.
-    pub(crate) counters: Counters,
-    /// Events captured outside of the lanes, and how many of them nobody has decided about.
-    pub(crate) immediate: u64,
-    pub(crate) immediate_pending: u64,
-    /// What the spool has found, what of it is loaded and undecided, and what is left in it for later.
-    pub(crate) recovered: u64,
-    pub(crate) replaying: u64,
-    pub(crate) spooled: u64,
-    /// Events still in the lanes that are counted elsewhere: as spooled, or as dropped when somebody gave up.
-    pub(crate) left: u64,
-    /// Events that left the lanes: delivered, rejected, dropped or spooled. What the lanes' own counts say, as long as the
-    /// memory that they are in is not taken away.
-    pub(crate) decided: u64,
-}
-
-/// One caller in `flush`.
-pub(crate) struct Flush {
-    pub(crate) id: u64,
-    mark: Option<FlushMark<RINGS>>,
-    /// The caller went before the worker had seen it.
-    is_left: bool,
-    pub(crate) result: Option<Result<(), FlushError>>,
-}
-
-impl Control {
-    /// Registers a caller.
-    pub(crate) fn ask_flush(&mut self) -> u64 {
-        self.next_flush += 1;
-        self.flushes.push(Flush { id: self.next_flush, mark: None, is_left: false, result: None });
-        self.next_flush
-    }
-
-    /// A caller's answer, if there is one.
-    pub(crate) fn flush_result(&self, id: u64) -> Option<Result<(), FlushError>> {
-        self.flushes.iter().find(|flush| flush.id == id).and_then(|flush| flush.result)
-    }
-
-    /// Answers everybody who still waits: nothing more will be sent.
-    pub(crate) fn close_flushes(&mut self) {
-        for flush in &mut self.flushes {
-            flush.result.get_or_insert(Err(FlushError::Closed));
-        }
-    }
-
-    /// Leaves what is undecided in the spool: `live` events in the lanes, and whatever was loaded.
-    pub(crate) fn leave(&mut self, live: u64) {
-        self.left = live;
-        self.spooled = self.spooled.wrapping_add(live).wrapping_add(self.replaying);
-        self.replaying = 0;
-    }
-
-    /// Gives up `live` events in the lanes, or leaves them if they are kept. Says how many events are dropped by that: in a
-    /// discard, those are in the spool too.
-    pub(crate) fn abandon(&mut self, live: u64, is_kept: bool, reason: DropReason) -> u64 {
-        self.leave(if is_kept { live } else { 0 });
-        self.left = live;
-        let mut dropped = if is_kept { 0 } else { live };
-        if reason == DropReason::Discarded {
-            dropped = dropped.wrapping_add(core::mem::take(&mut self.spooled));
-        }
-        self.abandoned = Some((dropped, reason));
-        dropped
-    }
-
-    /// Counts what the spool has done since the last time; says what became of events.
-    pub(crate) fn settle_spool(&mut self, recovery: &mut Recovery) -> Counters {
-        let (ledger, pending) = recovery.settle();
-        let mut decided = ledger.counters;
-        for (sum, dropped) in decided.dropped.iter_mut().zip(ledger.dropped) {
-            *sum = sum.wrapping_add(dropped);
-        }
-        self.recovered = self.recovered.wrapping_add(ledger.recovered);
-        self.spooled = self.spooled.wrapping_sub(ledger.resumed);
-        self.replaying = pending;
-        self.counters.add(&decided);
-        decided
-    }
-
-    /// Forgets a caller, but not an order that the worker has not seen yet: somebody who would not wait at all asked for
-    /// a flush nonetheless. One such order is enough.
-    pub(crate) fn end_flush(&mut self, id: u64) {
-        let is_ordered = self.flushes.iter().any(|flush| flush.is_left);
-        self.flushes.retain_mut(|flush| {
-            if flush.id != id {
-                return true;
-            }
-            flush.is_left = flush.mark.is_none() && flush.result.is_none() && !is_ordered;
-            flush.is_left
-        });
-    }
-}
 
 /// Drives the machine. Owned by the flush thread, or by whoever pumps.
 pub(crate) struct Worker {
@@ -164,8 +67,10 @@ pub(crate) struct Worker {
     flusher: Held<Flusher<'static, RINGS>>,
     transport: Sender,
     observers: Arc<Observers>,
-    /// What dead processes left, and how to send it.
-    recovery: Option<(Recovery, Sending)>,
+    /// How to send what dead processes left. `None`: there is nowhere to look for it.
+    sending: Option<Sending>,
+    /// What of that is being sent, while a request is out. Nobody has to wait for the answer to have files erased.
+    replay: Option<Replay>,
     /// Where to go on if the lanes are in a file and that is cut off.
     refuge: Option<Refuge>,
     /// What of the machine's counters was added to the shared ones.
@@ -181,6 +86,9 @@ pub(crate) struct Worker {
     keep_at: Instant,
     /// Requests since the lanes last had nothing to send.
     sent_in_a_row: u32,
+    /// The deadline of a shutdown, once no lane takes events any more.
+    closing_by: Option<Instant>,
+    is_finished: bool,
 }
 
 /// What a step of the worker ended with.
@@ -199,7 +107,7 @@ impl Worker {
         flusher: Held<Flusher<'static, RINGS>>,
         transport: Sender,
         observers: Arc<Observers>,
-        recovery: Option<(Recovery, Sending)>,
+        sending: Option<Sending>,
         refuge: Option<Refuge>,
     ) -> Self {
         let last_event = shared.clock.now();
@@ -208,7 +116,8 @@ impl Worker {
             flusher,
             transport,
             observers,
-            recovery,
+            sending,
+            replay: None,
             refuge,
             published: Counters::default(),
             last_event,
@@ -217,6 +126,8 @@ impl Worker {
             idle_until: Instant::ZERO,
             keep_at: Instant::NEVER,
             sent_in_a_row: 0,
+            closing_by: None,
+            is_finished: false,
         }
     }
 
@@ -231,21 +142,36 @@ impl Worker {
                 Ok(Step::Done) => return,
                 Err(_) => {
                     self.observers.log.warn(Topic::Panic, format_args!("the flush thread panicked; delivery goes on"));
-                    // Were a batch still taken to be on its way, no other would ever be sent.
-                    let releasing = self.shared.crash.releasing();
-                    self.flusher.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
-                    drop(releasing);
-                    if let Some((recovery, _)) = &mut self.recovery {
-                        recovery.handle_outcome(self.shared.clock.now(), Outcome::NoAnswer);
-                    }
+                    self.take_nothing_for_sent();
                     thread::park_timeout(AFTER_PANIC);
                 }
             }
         }
     }
 
+    /// After a panic: were a batch still taken to be on its way, no other would ever be sent.
+    fn take_nothing_for_sent(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let now = shared.clock.now();
+        if let Some(mut replay) = self.replay.take() {
+            replay.handle_outcome(now, Outcome::NoAnswer);
+            if let Some(recovery) = &mut *shared.keeper() {
+                recovery.put_back(replay);
+            }
+        }
+        let _releasing = shared.crash.releasing();
+        let mut control = shared.control();
+        if control.abandoned.is_none() {
+            self.flusher.handle_outcome(now, Outcome::NoAnswer);
+            self.publish(&mut control);
+        }
+    }
+
     /// One decision, and the request it may ask for, which ends by `deadline` if there is one.
     pub(crate) fn step(&mut self, deadline: Option<Instant>) -> Step {
+        if self.is_finished {
+            return Step::Done;
+        }
         if let Some(step) = self.take_refuge() {
             return step;
         }
@@ -259,48 +185,60 @@ impl Worker {
     /// Puts what has to make room into the spool, and brings its checkpoints up to date. The lock is held for counting
     /// only: nobody else touches the reading ends.
     fn keep_safe(&mut self) {
-        let Some((recovery, _)) = &mut self.recovery else { return };
-        let (now, wall) = (self.shared.clock.now(), self.shared.wall_clock.now());
+        let shared = Arc::clone(&self.shared);
+        let mut keeper = shared.keeper();
+        let Some(recovery) = &mut *keeper else { return };
+        let (now, wall) = (shared.clock.now(), shared.wall_clock.now());
         let mut decided = Counters::default();
         while let Some(surplus) = self.flusher.surplus(SEGMENT_BYTES).filter(|_| recovery.is_keeping()) {
             let random = getrandom::u64().unwrap_or_default();
             let bytes = surplus.frames.0.len() + surplus.frames.1.len();
             let (lane, events) = (surplus.lane, surplus.events);
             if surplus.frames.0.contains(&0) || surplus.frames.1.contains(&0) {
-                self.shared.crash.set_spool_degraded();
+                shared.crash.set_spool_degraded();
                 break;
             }
-            if !recovery.keep(surplus.frames, events, wall, random) {
-                break;
-            }
-            let mut control = self.shared.control();
+            let is_kept = recovery.keep(surplus.frames, events, wall, random);
+            let _releasing = shared.crash.releasing();
+            let mut control = shared.control();
             if control.abandoned.is_some() {
-                return;
+                if is_kept {
+                    // Counted already, and now in a file: not left in the lanes too, or they would be sent twice.
+                    self.flusher.hand_over(lane, bytes, events);
+                    control.left = control.left.wrapping_sub(events as u64);
+                    control.decided = control.decided.wrapping_add(events as u64);
+                }
+                break;
             }
-            let releasing = self.shared.crash.releasing();
-            self.flusher.hand_over(lane, bytes, events);
-            drop(releasing);
-            count(&self.flusher, &mut self.published, &mut control);
+            if is_kept {
+                self.flusher.hand_over(lane, bytes, events);
+                count(&self.flusher, &mut self.published, &mut control);
+            }
             // Older events may have had to go for these.
             decided.add(&control.settle_spool(recovery));
+            if !is_kept {
+                break;
+            }
         }
         self.keep_at = recovery.cover(now, wall, &self.flusher, false);
+        drop(keeper);
         self.observers.tell(&decided, None);
     }
 
     fn decide(&mut self, deadline: Option<Instant>) -> Step {
         let shared = Arc::clone(&self.shared);
-        let mut control = shared.control();
-        if let Some(abandoned) = control.abandoned {
-            return self.end(control, abandoned);
-        }
-        self.take_orders(&mut control);
+        // Before the lock: whoever is writing the crash file at this moment may wait for the disk.
         let releasing = shared.crash.releasing();
+        let mut control = shared.control();
+        if control.abandoned.is_some() {
+            drop((control, releasing));
+            return self.finish();
+        }
+        let is_closed = self.take_orders(&mut control);
         let action = self.flusher.poll(shared.clock.now());
-        drop(releasing);
         match action {
             Action::Send(batch) => {
-                drop(control);
+                drop((control, releasing));
                 let mut batch = deadline.map_or(batch, |deadline| batch.ending_by(deadline));
                 if let Some(refuge) = &mut self.refuge {
                     let Some(copy) = refuge.copy_of(&batch).filter(|_| !shared.crash.is_spool_degraded()) else {
@@ -311,15 +249,15 @@ impl Worker {
                     batch = batch.over(copy);
                 }
                 let (outcome, status) = self.observers.send(&shared.clock, &mut self.transport, &batch);
-                let mut control = shared.control();
-                if let Some(abandoned) = control.abandoned {
-                    return self.end(control, abandoned);
-                }
                 let releasing = shared.crash.releasing();
+                let mut control = shared.control();
+                if control.abandoned.is_some() {
+                    drop((control, releasing));
+                    return self.finish();
+                }
                 let report = self.flusher.handle_outcome(shared.clock.now(), outcome);
-                drop(releasing);
                 let decided = self.publish(&mut control);
-                drop(control);
+                drop((control, releasing));
                 self.describe(&report);
                 self.observers.tell(&decided, status);
                 self.sent_in_a_row += 1;
@@ -332,23 +270,23 @@ impl Worker {
             Action::Wait(until) => {
                 self.sent_in_a_row = 0;
                 let decided = self.publish(&mut control);
-                drop(control);
+                drop((control, releasing));
                 self.observers.tell(&decided, None);
                 self.idle_until = until;
+                let until = if is_closed { until } else { until.min(shared.clock.now().after(LANES_WAIT)) };
                 self.step_spool(until, deadline)
             }
             Action::Done => {
                 let end = control.shutdown;
                 let decided = self.publish(&mut control);
-                drop(control);
+                drop((control, releasing));
                 self.observers.tell(&decided, None);
                 // What was found is sent while there is time, unless the server has just failed to answer for our own.
                 let is_time_left = end.is_some_and(|end| shared.clock.now() < end);
                 if is_time_left && matches!(self.step_spool(Instant::NEVER, deadline), Step::Sent) {
                     return Step::Sent;
                 }
-                self.finish(&mut shared.control());
-                Step::Done
+                self.finish()
             }
         }
     }
@@ -356,98 +294,86 @@ impl Worker {
     /// The same for what dead processes left, when the lanes have nothing to send: live events go first, and while they
     /// fail nothing else is tried.
     fn step_spool(&mut self, until: Instant, deadline: Option<Instant>) -> Step {
-        let Some((recovery, sending)) = &mut self.recovery else { return Step::Wait(until) };
-        if self.flusher.is_failing() {
+        let Some(sending) = self.sending.as_ref().filter(|_| !self.flusher.is_failing()) else {
             return Step::Wait(until);
-        }
+        };
         let shared = Arc::clone(&self.shared);
+        let mut keeper = shared.keeper();
+        let Some(recovery) = &mut *keeper else { return Step::Wait(until) };
+        if let Some(deadline) = self.closing_by {
+            recovery.shutdown(deadline);
+        }
         let again = recovery.work(shared.clock.now(), shared.wall_clock.now(), sending);
         let mut control = shared.control();
-        if let Some(abandoned) = control.abandoned {
-            return self.end(control, abandoned);
+        if control.abandoned.is_some() {
+            drop(control);
+            drop(keeper);
+            return self.finish();
         }
         let mut decided = control.settle_spool(recovery);
-        let step = match recovery.poll(shared.clock.now()) {
+        self.replay = recovery.take_out();
+        let action = self.replay.as_mut().map_or(Action::Wait(Instant::NEVER), |out| out.poll(shared.clock.now()));
+        let step = match action {
             Action::Send(batch) => {
+                // In this order: who has abandoned the client after this finds the spool free to be erased.
+                drop(keeper);
                 drop(control);
                 let batch = deadline.map_or(batch, |deadline| batch.ending_by(deadline));
                 let (outcome, status) = self.observers.send(&shared.clock, &mut self.transport, &batch);
-                let mut control = shared.control();
-                if let Some(abandoned) = control.abandoned {
-                    return self.end(control, abandoned);
-                }
-                let report = recovery.handle_outcome(shared.clock.now(), outcome);
-                decided.add(&control.settle_spool(recovery));
-                drop(control);
-                recovery.acknowledge();
-                self.describe(&report);
-                self.observers.tell(&decided, status);
-                return Step::Sent;
+                return self.judge_replay(outcome, status, &mut decided);
             }
             Action::Wait(retry) => Step::Wait(until.min(retry).min(again)),
             Action::Done => Step::Wait(until),
         };
+        if let Some(replay) = self.replay.take() {
+            recovery.put_back(replay);
+        }
         drop(control);
+        drop(keeper);
         self.observers.tell(&decided, None);
         step
     }
 
-    /// Comes to an end after a caller counted `events` as dropped and went on. The hooks hear of it here, from the thread
-    /// that they hear everything from.
-    fn end(&mut self, mut control: MutexGuard<'_, Control>, (events, reason): (u64, DropReason)) -> Step {
-        let is_news = !control.finished;
-        self.finish(&mut control);
+    /// What came of a request for events of dead processes.
+    fn judge_replay(&mut self, outcome: Outcome, status: Option<u16>, decided: &mut Counters) -> Step {
+        let shared = Arc::clone(&self.shared);
+        let mut keeper = shared.keeper();
+        let mut control = shared.control();
+        let (None, Some(mut replay), Some(recovery)) = (control.abandoned, self.replay.take(), &mut *keeper) else {
+            drop(control);
+            drop(keeper);
+            return self.finish();
+        };
+        let report = replay.handle_outcome(shared.clock.now(), outcome);
+        recovery.put_back(replay);
+        decided.add(&control.settle_spool(recovery));
         drop(control);
-        if is_news {
-            let mut decided = Counters::default();
-            if let Some(dropped) = decided.dropped.get_mut(reason.index()) {
-                *dropped = events;
-            }
-            self.observers.tell(&decided, None);
-        }
-        Step::Done
+        recovery.acknowledge();
+        drop(keeper);
+        self.describe(&report);
+        self.observers.tell(decided, status);
+        Step::Sent
     }
 
-    /// Says that nothing will ever be sent again, to everybody who waits. What is left is the spool's, if there is one.
-    fn finish(&mut self, control: &mut Control) {
-        self.lose_what_is_cut_off(control);
-        if let Some((mut recovery, _)) = self.recovery.take() {
-            let is_kept = recovery.is_keeping();
-            let (clock, wall_clock) = (self.shared.clock, self.shared.wall_clock);
-            recovery.cover(clock.now(), wall_clock.now(), &self.flusher, true);
-            // Of what is loaded nobody decides any more, and an abandoned client has counted it.
-            control.settle_spool(&mut recovery);
-            if control.abandoned.is_some() {
-                control.replaying = 0;
-            }
-            match control.abandoned {
-                Some((_, DropReason::Discarded)) => recovery.erase(),
-                Some(_) => recovery.close(control.left),
-                None => {
-                    let pending = self.shared.lanes.pending();
-                    control.leave(if is_kept { pending } else { 0 });
-                    recovery.close(pending);
-                }
-            }
-        }
-        self.shared.crash.close(matches!(control.abandoned, Some((_, DropReason::Discarded))));
-        control.finished = true;
-        control.close_flushes();
-        self.shared.changed.notify_all();
-    }
-
-    /// Passes on what callers have asked for since the last step.
-    fn take_orders(&mut self, control: &mut Control) {
+    /// Passes on what callers have asked for since the last step. `false` if a shutdown has to wait for somebody in a lane.
+    fn take_orders(&mut self, control: &mut Control) -> bool {
+        let mut is_closed = true;
         if let Some(deadline) = control.shutdown {
-            self.flusher.shutdown(deadline);
-            if let Some((recovery, _)) = &mut self.recovery {
-                recovery.shutdown(deadline);
+            // Whoever passed the gates before they were shut is in a lane for an instant more, or as long as a `Serialize`
+            // of the caller's takes. What comes of that is delivered too, so until then this is no end, but a flush.
+            is_closed = self.shared.lanes.close() || deadline <= self.shared.clock.now();
+            if is_closed {
+                self.flusher.shutdown(deadline);
+                self.closing_by = Some(deadline);
+            } else {
+                let _ = self.flusher.flush();
             }
         }
         for flush in control.flushes.iter_mut().filter(|flush| flush.mark.is_none()) {
             flush.mark = Some(self.flusher.flush());
         }
         control.flushes.retain(|flush| !flush.is_left);
+        is_closed
     }
 
     /// Adds what the machine decided to the shared counters and answers the callers it concerns. Returns what is new.
@@ -510,7 +436,7 @@ impl Worker {
             self.tick = next_tick(self.tick, self.flusher.fullness());
             return;
         }
-        if let Some((recovery, _)) = &mut self.recovery {
+        if let Some(recovery) = &mut *self.shared.keeper() {
             recovery.cover(now, self.shared.wall_clock.now(), &self.flusher, true);
         }
         self.shared.asleep.store(true, Ordering::SeqCst);
@@ -542,8 +468,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // Except in a forked child, where this is a copy of a worker, and the lock may be held for ever.
         if self.shared.is_ours() {
-            let shared = Arc::clone(&self.shared);
-            self.finish(&mut shared.control());
+            self.finish();
         }
     }
 }

@@ -13,6 +13,7 @@ mod victim;
 mod cut;
 mod damage;
 mod golden;
+mod opt_out;
 mod outage;
 mod recovery;
 mod retain;

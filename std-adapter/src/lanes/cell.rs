@@ -13,6 +13,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 #[repr(align(128))]
 pub(crate) struct TryCell<T> {
     busy: AtomicBool,
+    /// Busy for good, as whoever was inside last has left nobody to follow: there is no guard, and any thread may have it.
+    closed: AtomicBool,
     value: UnsafeCell<T>,
 }
 
@@ -22,7 +24,7 @@ unsafe impl<T: Send> Sync for TryCell<T> {}
 
 impl<T> TryCell<T> {
     pub(crate) const fn new(value: T) -> Self {
-        Self { busy: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        Self { busy: AtomicBool::new(false), closed: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// Exclusive use of the value, unless somebody has it now. Re-entrant calls are refused like any other.
@@ -31,11 +33,31 @@ impl<T> TryCell<T> {
         // Acquire: pairs with the Release in `Inside::drop`, so that what the last visitor did is seen.
         if self.busy.swap(true, Ordering::Acquire) { None } else { Some(Inside { cell: self }) }
     }
+
+    /// Whether somebody [closed](Inside::close) it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Exclusive use of a value that was closed: the guard that whoever closed it did not drop. Open again after it.
+    pub(crate) fn reopen(&self) -> Option<Inside<'_, T>> {
+        // Acquire: pairs with the Release in `Inside::close`. Of several threads one finds it set.
+        if self.closed.swap(false, Ordering::Acquire) { Some(Inside { cell: self }) } else { None }
+    }
 }
 
 /// Exclusive use of a [`TryCell`]'s value. Given back on drop, also while unwinding.
 pub(crate) struct Inside<'a, T> {
     cell: &'a TryCell<T>,
+}
+
+impl<T> Inside<'_, T> {
+    /// Leaves, and lets nobody in any more.
+    pub(crate) fn close(self) {
+        // Release: pairs with the Acquire in `reopen`.
+        self.cell.closed.store(true, Ordering::Release);
+        core::mem::forget(self);
+    }
 }
 
 impl<T> Deref for Inside<'_, T> {
@@ -78,6 +100,18 @@ mod tests {
         drop(inside);
         *cell.try_enter().unwrap() += 1;
         assert_eq!(*cell.try_enter().unwrap(), 2);
+    }
+
+    #[test]
+    fn what_is_closed_is_entered_by_nobody_before_it_is_reopened() {
+        let cell = TryCell::new(1);
+        assert!(cell.reopen().is_none(), "it is open");
+        cell.try_enter().unwrap().close();
+        assert!(cell.is_closed() && cell.try_enter().is_none());
+        let inside = cell.reopen().unwrap();
+        assert!(!cell.is_closed() && cell.reopen().is_none() && cell.try_enter().is_none(), "one visitor at a time");
+        drop(inside);
+        assert!(cell.try_enter().is_some());
     }
 
     #[test]

@@ -212,8 +212,8 @@ impl Lanes {
         let committed = committed(&inside);
         let kept = fill(committed, &mut ends);
         let (mut gauges, mut consumers) = (Vec::new(), Vec::new());
-        for ((state, ends), seed) in inside.iter_mut().zip(ends).zip(seeds) {
-            state.lane = limits.lane(ends.producer, seed);
+        for ((entered, ends), seed) in inside.iter_mut().zip(ends).zip(seeds) {
+            entered.inside.as_mut()?.lane = limits.lane(ends.producer, seed);
             gauges.push(ends.gauge);
             consumers.push(ends.consumer);
         }
@@ -228,17 +228,31 @@ impl Lanes {
         self.enter_all().map(|inside| committed(&inside))
     }
 
-    /// All lanes at once, as soon as each is free. Whoever is in one is done in an instant, or is waiting for the caller.
-    fn enter_all(&self) -> Option<Vec<Inside<'_, State>>> {
+    /// Lets nobody into a lane any more: whoever comes later finds all of them busy. Whether each is closed now; not one
+    /// in which somebody stays. Captures have looked at the gates some time before they enter a lane, and only this tells
+    /// for certain that no more events come. It costs them nothing, as it uses the flag that they take anyway.
+    pub(crate) fn close(&self) -> bool {
         let mut tries = ENTER_TRIES;
-        let mut enter = |cell| loop {
-            match TryCell::try_enter(cell) {
-                Some(inside) => return Some(inside),
-                None => tries = tries.checked_sub(1)?,
+        let mut close = |cell: &TryCell<State>| loop {
+            match cell.try_enter() {
+                Some(inside) => inside.close(),
+                None if cell.is_closed() => {}
+                None if tries == 0 => return false,
+                None => {
+                    wait_a_little(&mut tries);
+                    continue;
+                }
             }
-            if tries.is_multiple_of(64) { std::thread::yield_now() } else { core::hint::spin_loop() }
+            return true;
         };
-        self.lanes.iter().map(&mut enter).collect()
+        // Each of them, also those behind one that somebody stays in.
+        self.lanes.iter().filter(|cell| !close(cell)).count() == 0
+    }
+
+    /// All lanes at once, as soon as each is free. Whoever is in one is done in an instant, or is waiting for the caller.
+    fn enter_all(&self) -> Option<Vec<Entered<'_>>> {
+        let mut tries = ENTER_TRIES;
+        self.lanes.iter().map(|cell| Entered::enter(cell, &mut tries)).collect()
     }
 
     /// Frames nobody has decided about, over all lanes.
@@ -260,9 +274,44 @@ impl Lanes {
     }
 }
 
+/// One more of a number of tries.
+fn wait_a_little(tries: &mut usize) {
+    *tries = tries.saturating_sub(1);
+    if tries.is_multiple_of(64) { std::thread::yield_now() } else { core::hint::spin_loop() }
+}
+
 /// Events ever committed to these.
-fn committed(lanes: &[Inside<'_, State>]) -> u64 {
-    lanes.iter().fold(0, |sum, state| sum.wrapping_add(state.lane.producer().committed() as u64))
+fn committed(lanes: &[Entered<'_>]) -> u64 {
+    let states = lanes.iter().filter_map(|lane| lane.inside.as_ref());
+    states.fold(0, |sum, state| sum.wrapping_add(state.lane.producer().committed() as u64))
+}
+
+/// Exclusive use of a lane, open or closed. It is afterwards what it was before.
+struct Entered<'a> {
+    /// `None` only while being dropped.
+    inside: Option<Inside<'a, State>>,
+    was_closed: bool,
+}
+
+impl<'a> Entered<'a> {
+    fn enter(cell: &'a TryCell<State>, tries: &mut usize) -> Option<Self> {
+        loop {
+            let closed = || cell.reopen().map(|inside| (inside, true));
+            match cell.try_enter().map(|inside| (inside, false)).or_else(closed) {
+                Some((inside, was_closed)) => return Some(Self { inside: Some(inside), was_closed }),
+                None if *tries == 0 => return None,
+                None => wait_a_little(tries),
+            }
+        }
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if let Some(inside) = self.inside.take().filter(|_| self.was_closed) {
+            inside.close();
+        }
+    }
 }
 
 impl State {

@@ -75,6 +75,18 @@ pub(crate) struct Sending {
     pub(crate) seed: [u64; 2],
 }
 
+pub(crate) enum Replay {}
+
+impl Replay {
+    pub(crate) fn poll(&mut self, _now: Instant) -> Action<'_> {
+        match *self {}
+    }
+
+    pub(crate) fn handle_outcome(&mut self, _now: Instant, _outcome: Outcome) -> Report {
+        match *self {}
+    }
+}
+
 pub(crate) enum Recovery {}
 
 impl Recovery {
@@ -90,11 +102,11 @@ impl Recovery {
         match *self {}
     }
 
-    pub(crate) fn poll(&mut self, _now: Instant) -> Action<'_> {
+    pub(crate) fn take_out(&mut self) -> Option<Replay> {
         match *self {}
     }
 
-    pub(crate) fn handle_outcome(&mut self, _now: Instant, _outcome: Outcome) -> Report {
+    pub(crate) fn put_back(&mut self, _replay: Replay) {
         match *self {}
     }
 
@@ -128,7 +140,7 @@ impl Recovery {
         match *self {}
     }
 
-    pub(crate) fn close(&mut self, _live: u64) {
+    pub(crate) fn close(&mut self, _is_left: bool) {
         match *self {}
     }
 

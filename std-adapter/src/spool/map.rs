@@ -137,40 +137,52 @@ impl Claim {
         self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// The same, for what may wait for the disk.
+    fn file_on_disk(&self) -> io::Result<&File> {
+        #[cfg(test)]
+        super::faults::pass(&self.path);
+        self.file()
+    }
+
     /// The descriptor, for whoever has to do without the standard library. Valid as long as the claim.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
         self.file.as_ref().map(File::as_raw_fd)
     }
 
-    /// Size and allocation as they are now.
+    /// Size and allocation as they are now. Of a file that is open the kernel knows them; no disk is asked.
     pub(crate) fn metadata(&self) -> io::Result<Metadata> {
         self.file()?.metadata()
     }
 
     /// Fills `bytes` from `at`, or fails.
     pub(crate) fn read(&self, bytes: &mut [u8], at: usize) -> io::Result<()> {
-        self.file()?.read_exact_at(bytes, at as u64)
+        self.file_on_disk()?.read_exact_at(bytes, at as u64)
     }
 
     /// Writes all of `bytes` at `at`, or fails.
     pub(crate) fn write(&self, bytes: &[u8], at: usize) -> io::Result<()> {
-        self.file()?.write_all_at(bytes, at as u64)
+        #[cfg(test)]
+        if let (arriving, Err(error)) = super::faults::pass_write(&self.path, bytes.len()) {
+            self.file()?.write_all_at(bytes.get(..arriving).unwrap_or_default(), at as u64)?;
+            return Err(error);
+        }
+        self.file_on_disk()?.write_all_at(bytes, at as u64)
     }
 
     /// What is written now is on the disk before this returns.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file()?.sync_data()
+        self.file_on_disk()?.sync_data()
     }
 
     /// Sets the file's length without setting blocks aside.
     pub(crate) fn set_len(&self, bytes: usize) -> io::Result<()> {
         check_limit(bytes)?;
-        self.file()?.set_len(bytes as u64)
+        self.file_on_disk()?.set_len(bytes as u64)
     }
 
     /// Gives the blocks of a range back to the file system; it reads as zeros then. Best effort.
     pub(crate) fn punch(&self, at: usize, len: usize) {
-        if let Ok(file) = self.file() {
+        if let Ok(file) = self.file_on_disk() {
             platform::punch(file.as_raw_fd(), at, len);
         }
     }
@@ -178,7 +190,7 @@ impl Claim {
     /// Sets the file's length, and has the file system set blocks aside for all of it.
     pub(crate) fn allocate(&self, bytes: usize) -> io::Result<()> {
         check_limit(bytes)?;
-        platform::allocate(self.file()?.as_raw_fd(), bytes)
+        platform::allocate(self.file_on_disk()?.as_raw_fd(), bytes)
     }
 
     /// Whether the file still has its name.
@@ -188,6 +200,8 @@ impl Claim {
 
     /// Removes the file's name, if it is still this file's. A forked child removes nothing.
     pub(crate) fn unlink(&self) {
+        #[cfg(test)]
+        super::faults::pass(&self.path);
         let is_here = self.path.symlink_metadata().is_ok_and(|now| id(&now) == self.id);
         if self.pid == std::process::id() && is_here {
             let _ = std::fs::remove_file(&self.path);
@@ -318,6 +332,8 @@ impl Mapping {
 
     /// Has everything that was stored before this call on the disk when it returns.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        super::faults::pass(self.claim.path());
         let (start, bytes) = (self.start.as_ptr().cast(), self.header.plan.file_bytes());
         // SAFETY: the range is mapped as long as `self` lives.
         if unsafe { libc::msync(start, bytes, libc::MS_SYNC) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -36,6 +36,8 @@ mod config;
 mod context;
 #[cfg(unix)]
 mod directory;
+#[cfg(all(unix, test))]
+pub(crate) mod faults;
 #[cfg(unix)]
 mod layout;
 #[cfg(unix)]
@@ -56,7 +58,7 @@ mod segment;
 use core::time::Duration;
 
 #[cfg(not(unix))]
-pub(crate) use absent::{Mapping, Recovery, SEGMENT_BYTES, Sending, Spool};
+pub(crate) use absent::{Mapping, Recovery, Replay, SEGMENT_BYTES, Sending, Spool};
 pub(crate) use config::SpoolOptions;
 #[cfg(unix)]
 pub(crate) use layout::fnv;
@@ -65,7 +67,7 @@ pub(crate) use live::Spool;
 #[cfg(unix)]
 pub(crate) use map::{Claim, Mapping};
 #[cfg(unix)]
-pub(crate) use recover::{Answered, Recovery, Sending};
+pub(crate) use recover::{Answered, Recovery, Replay, Sending};
 #[cfg(unix)]
 pub(crate) use segment::SEGMENT_BYTES;
 

@@ -76,7 +76,10 @@ pub(crate) struct Recovery {
     /// Where files of processes without a spool are looked for.
     crash_files: Option<CrashFiles>,
     pushed: VecDeque<(Vec<u8>, Answered)>,
-    pushed_now: Option<(Replay, Answered)>,
+    /// To be called when what is in `replay` is answered for, which is no lane's of the adopted file then.
+    pushed_now: Option<Answered>,
+    /// What is being sent, of what was found. `None` also while it is [out](Recovery::take_out).
+    replay: Option<Replay>,
     /// The segment that is being written.
     segment: Option<Segment>,
     /// Segments of this client's own, and how many events were left in each.
@@ -104,11 +107,10 @@ struct Adopted {
     next_lane: usize,
     /// Nothing in it was wrong so far.
     is_sound: bool,
-    replay: Option<Replay>,
 }
 
 /// Events in memory, to be sent.
-struct Replay {
+pub(crate) struct Replay {
     flusher: Held<Flusher<'static, 1>>,
     gauge: Held<Gauge<'static>>,
     /// Where their lane is in the file; `None` if they are no lane's.
@@ -156,6 +158,7 @@ impl Recovery {
             crash_files: None,
             pushed: VecDeque::new(),
             pushed_now: None,
+            replay: None,
             segment: None,
             own: BTreeMap::new(),
             ledger,
@@ -190,24 +193,25 @@ impl Recovery {
             self.scan(now, wall);
         }
         loop {
-            if let Some(replay) = self.current() {
+            if let Some(replay) = &self.replay {
                 if !replay.flusher.is_idle() {
                     return self.next_scan;
                 }
                 self.end_replay();
             } else if let Some((frames, answered)) = self.pushed.pop_front() {
-                self.pushed_now = self.replay_of(&frames, sending).map(|replay| (replay, answered));
+                self.replay = self.replay_of(&frames, sending);
+                self.pushed_now = self.replay.is_some().then_some(answered);
             } else if let Some(mut adopted) = self.adopted.take() {
                 if !adopted.is_reported {
                     adopted.is_reported = true;
-                    adopted.replay = self.report(&adopted, sending);
+                    self.replay = self.report(&adopted, sending);
                 } else if adopted.next_lane < adopted.header.plan.lanes {
                     self.load(&mut adopted, sending);
                 } else {
                     self.finish(adopted);
                     continue;
                 }
-                if adopted.replay.is_some() {
+                if self.replay.is_some() {
                     // Nothing more of the file is interpreted for now: an end from here on is not this file's doing.
                     let _ = adopted.claim.write(&0_u32.to_le_bytes(), ATTEMPTS_AT);
                 }
@@ -220,21 +224,22 @@ impl Recovery {
         }
     }
 
-    /// What to send of what was found; `Wait` for ever if there is nothing.
-    pub(crate) fn poll(&mut self, now: Instant) -> Action<'_> {
-        self.current().map_or(Action::Wait(Instant::NEVER), |replay| replay.flusher.poll(now))
+    /// What to send of what was found, if there is anything. It is a copy, so that everything on the disk can be erased
+    /// while a request with it is out. To be [put back](Self::put_back).
+    pub(crate) fn take_out(&mut self) -> Option<Replay> {
+        self.replay.take()
     }
 
-    /// Takes note of what came of the batch that [`poll`](Self::poll) gave.
-    pub(crate) fn handle_outcome(&mut self, now: Instant, outcome: Outcome) -> Report {
-        self.current().map_or_else(Report::default, |replay| replay.flusher.handle_outcome(now, outcome))
+    /// Goes on with what was taken out, now that a part of it may be answered for.
+    pub(crate) fn put_back(&mut self, replay: Replay) {
+        self.replay = Some(replay);
     }
 
     /// Writes into the file what the last outcome released. Only after the server's answer: the other order could lose a
     /// batch, this one can only send it again.
     pub(crate) fn acknowledge(&mut self) {
-        let Some(adopted) = &mut self.adopted else { return };
-        let Some(replay) = &adopted.replay else { return };
+        let Some(adopted) = self.adopted.as_mut().filter(|_| self.pushed_now.is_none()) else { return };
+        let Some(replay) = &self.replay else { return };
         let written = match replay.at {
             Some(at) => adopted.claim.write(&replay.gauge.released_words(), at + Ring::RELEASED_AT),
             None if replay.flusher.is_idle() => Dead::forget(&adopted.claim, &adopted.header),
@@ -247,7 +252,7 @@ impl Recovery {
     pub(crate) fn settle(&mut self) -> (Ledger, u64) {
         let mut ledger = core::mem::take(&mut self.ledger);
         let mut pending = 0;
-        if let Some(replay) = self.current() {
+        if let Some(replay) = &mut self.replay {
             ledger.counters.add(&replay.take_counters());
             pending = replay.flusher.pending() as u64;
         }
@@ -257,7 +262,7 @@ impl Recovery {
     /// From now on, nothing is waited for.
     pub(crate) fn shutdown(&mut self, deadline: Instant) {
         self.deadline = Some(deadline);
-        if let Some(replay) = self.current() {
+        if let Some(replay) = &mut self.replay {
             replay.flusher.shutdown(deadline);
         }
     }
@@ -318,38 +323,41 @@ impl Recovery {
         true
     }
 
-    /// Leaves what is not answered for the next start. `live` is what is pending in this process's own file, which goes if
-    /// that is nothing.
-    pub(crate) fn close(&mut self, live: u64) {
-        if self.pushed_now.as_ref().is_some_and(|(replay, _)| replay.flusher.is_idle()) {
+    /// Leaves what is not answered for the next start. This process's own file goes, if nothing `is_left` in it.
+    pub(crate) fn close(&mut self, is_left: bool) {
+        if self.pushed_now.is_some() && self.replay.as_ref().is_some_and(|replay| replay.flusher.is_idle()) {
             self.end_replay();
         }
-        self.pushed.clear();
-        self.pushed_now = None;
-        self.adopted = None;
-        self.segment = None;
-        self.waiting.clear();
+        self.forget();
         if let Some(own) = &self.live {
             let _ = own.mapping.claim().write(&STATE_CLEAN.to_le_bytes(), STATE_AT);
-            if live == 0 {
+            if !is_left {
                 own.mapping.claim().unlink();
             }
         }
     }
 
-    /// Removes every file that no other living process has, its bytes overwritten.
-    pub(crate) fn erase(&mut self) {
+    /// Lets go of everything that was found.
+    fn forget(&mut self) {
         self.pushed.clear();
         self.pushed_now = None;
-        if let Some(files) = &self.crash_files {
-            files.erase();
-        }
+        self.replay = None;
+        self.adopted = None;
+        self.segment = None;
+        self.waiting.clear();
+    }
+
+    /// Removes every file that no other living process has, its bytes overwritten; this process's own too, which keeps
+    /// nothing from then on. What a request that is out was made of is a copy, and stays whole.
+    pub(crate) fn erase(&mut self) {
         if let Some(adopted) = self.adopted.take() {
             wipe(&adopted.claim, &adopted.header);
         }
-        self.segment = None;
-        self.waiting.clear();
-        if let Some(own) = &self.live {
+        self.forget();
+        if let Some(files) = &self.crash_files {
+            files.erase();
+        }
+        if let Some(own) = self.live.take() {
             wipe_lanes(&own.mapping);
             own.mapping.claim().unlink();
         }
@@ -369,12 +377,6 @@ impl Recovery {
         if let Some(live) = self.live.take() {
             live.mapping.claim().unlink();
         }
-    }
-
-    /// What is being sent.
-    fn current(&mut self) -> Option<&mut Replay> {
-        let adopted = self.adopted.as_mut().and_then(|adopted| adopted.replay.as_mut());
-        self.pushed_now.as_mut().map(|(replay, _)| replay).or(adopted)
     }
 
     fn new_segment(&mut self, wall: Timestamp, random: u64) -> Option<Segment> {
@@ -419,15 +421,10 @@ impl Recovery {
 
     fn end_replay(&mut self) {
         self.acknowledge();
-        let mut adopted = || self.adopted.as_mut().and_then(|adopted| adopted.replay.take());
-        let (replay, answered) = match self.pushed_now.take() {
-            Some((replay, answered)) => (Some(replay), Some(answered)),
-            None => (adopted(), None),
-        };
-        if let Some(mut replay) = replay {
+        if let Some(mut replay) = self.replay.take() {
             self.ledger.counters.add(&replay.take_counters());
         }
-        if let Some(answered) = answered {
+        if let Some(answered) = self.pushed_now.take() {
             answered();
         }
     }
@@ -463,7 +460,7 @@ impl Recovery {
             return None;
         }
         claim.write(&attempts.saturating_add(1).to_le_bytes(), ATTEMPTS_AT).ok()?;
-        Some(Adopted { claim, header, is_reported: false, next_lane: 0, is_sound: true, replay: None })
+        Some(Adopted { claim, header, is_reported: false, next_lane: 0, is_sound: true })
     }
 
     /// Quarantine: out of the way of every later recovery, and there for whoever wants to know.
@@ -503,7 +500,7 @@ impl Recovery {
         if events == 0 {
             return;
         }
-        adopted.replay = Some(self.replay(ends, Some(at), sending));
+        self.replay = Some(self.replay(ends, Some(at), sending));
     }
 
     /// What there is to say about the process itself.
@@ -554,6 +551,16 @@ impl Recovery {
 }
 
 impl Replay {
+    /// What to send of it now.
+    pub(crate) fn poll(&mut self, now: Instant) -> Action<'_> {
+        self.flusher.poll(now)
+    }
+
+    /// Takes note of what came of the batch that [`poll`](Self::poll) gave.
+    pub(crate) fn handle_outcome(&mut self, now: Instant, outcome: Outcome) -> Report {
+        self.flusher.handle_outcome(now, outcome)
+    }
+
     /// What was decided since the last call.
     fn take_counters(&mut self) -> Counters {
         let now = *self.flusher.counters();

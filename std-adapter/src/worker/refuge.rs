@@ -87,19 +87,23 @@ impl Worker {
         }
         let shared = Arc::clone(&self.shared);
         let mut control = shared.control();
-        if let Some(abandoned) = control.abandoned {
-            return Some(self.end(control, abandoned));
+        if control.abandoned.is_some() {
+            drop(control);
+            return Some(self.finish());
         }
         let mut decided = count(&self.flusher, &mut self.published, &mut control);
         let Some(lost) = self.move_lanes(&mut control) else {
             if control.shutdown.is_none_or(|deadline| now < deadline) {
                 return Some(Step::Wait(now.after(TRY_INTERVAL)));
             }
-            self.finish(&mut control);
-            return Some(Step::Done);
+            drop(control);
+            return Some(self.finish());
         };
         decided.add(&damaged(lost));
         drop(control);
+        if let Some(recovery) = &mut *shared.keeper() {
+            recovery.give_up();
+        }
         let log = &self.observers.log;
         log.warn(
             Topic::Spool,
@@ -134,29 +138,28 @@ impl Worker {
             // What was lost is decided. For the rest, they ask anew.
             flush.mark = None;
         }
-        if let Some((recovery, _)) = &mut self.recovery {
-            recovery.give_up();
-        }
         Some(lost)
     }
 
-    /// At the end there is nowhere to go any more.
-    pub(super) fn lose_what_is_cut_off(&mut self, control: &mut Control) {
-        let Some(refuge) = self.refuge.take() else { return };
+    /// At the end there is nowhere to go any more: whether the file is cut off, and what was in it cannot be counted on.
+    pub(super) fn is_cut_off(&mut self) -> bool {
+        let Some(refuge) = &self.refuge else { return false };
         if !self.shared.crash.is_spool_degraded() {
             if refuge.mapping.is_whole() {
-                return;
+                return false;
             }
             self.shared.crash.set_spool_degraded();
         }
+        true
+    }
+
+    /// Counts what is lost with it, unless somebody has.
+    pub(super) fn lose_what_is_cut_off(&mut self, control: &mut Control) {
         if control.abandoned.is_none() {
             count(&self.flusher, &mut self.published, control);
             let lost = self.shared.undecided(control);
             control.decided = control.decided.wrapping_add(lost);
             control.counters.add(&damaged(lost));
-        }
-        if let Some((recovery, _)) = &mut self.recovery {
-            recovery.give_up();
         }
     }
 }
