@@ -1,7 +1,7 @@
 //! Files that are not as their process left them: by a power cut, a failing disk, another version, or a hostile hand.
 
 use crate::common::{PATIENCE, stored};
-use crate::image::{ATTEMPTS_AT, HEAD_WORD, Image, LANES_AT, MAJOR_AT};
+use crate::image::{ATTEMPTS_AT, CAPACITY_WORD, FILE_BYTES_AT, HEAD_WORD, Image, LANE_BYTES_AT, LANES_AT, MAJOR_AT};
 use crate::victim::{Folder, Victim, become_one_if_asked, eventually, spooling};
 use quillet::{DropReason, Stats};
 use quillet_support::Sink;
@@ -187,6 +187,45 @@ fn a_file_of_another_version_is_left_to_whoever_can_read_it() {
     });
     assert_eq!(remains.recover().0.delivered, 5);
     assert!(remains.sink.wait_for_events(5, PATIENCE));
+}
+
+/// Most memory this process ever had, in bytes, of which a read page is part and an untouched one is not.
+#[cfg(target_os = "linux")]
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+/// A file takes no room on the disk by being long, so whoever makes one must not cost its readers the memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_says_it_is_large_costs_no_memory() {
+    const LANE: u64 = (1 << 30) + 4096;
+    become_one_if_asked();
+    let remains = Remains::of("damage::a_file_that_says_it_is_large_costs_no_memory", 5);
+    let original = Image::read(&remains.ring);
+    let before = peak_memory();
+    for capacity in [None, Some(1_u64 << 30), Some(1 << 63)] {
+        let mut image = Image(original.0[..LANES_AT + 4096].to_vec());
+        let whole = LANES_AT as u64 + 9 * LANE;
+        image.set(LANE_BYTES_AT, &LANE.to_le_bytes());
+        image.set(FILE_BYTES_AT, &whole.to_le_bytes());
+        image.seal();
+        match capacity {
+            // Nothing in the lane says that it is a ring.
+            None => image.set(LANES_AT, &[0; 256]),
+            Some(capacity) => image.set(LANES_AT + CAPACITY_WORD, &capacity.to_le_bytes()),
+        }
+        image.write(&remains.ring);
+        std::fs::File::options().write(true).open(&remains.ring).unwrap().set_len(whole).unwrap();
+        let (stats, _) = remains.recover();
+        let is_ring = capacity == Some(1 << 30);
+        assert_eq!(stats.delivered, if is_ring { 5 } else { 0 }, "{capacity:?} {stats:?}");
+        remains.folder.files().iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+    let grown = peak_memory() - before;
+    assert!(grown < 256 << 20, "{grown} bytes more");
 }
 
 #[test]

@@ -6,13 +6,16 @@ use std::path::Path;
 pub const PAGE: usize = 4096;
 pub const HEADER: usize = 256;
 pub const MAJOR_AT: usize = 8;
+pub const LANE_BYTES_AT: usize = 32;
+pub const FILE_BYTES_AT: usize = 40;
 pub const BOOT_ID_AT: usize = 56;
 pub const ATTEMPTS_AT: usize = PAGE + 4;
 pub const CHECKPOINTS_AT: usize = 22 * PAGE;
 /// Rings of a client: eight lanes, and one for crashes.
 pub const RINGS: usize = 9;
 pub const LANES_AT: usize = CHECKPOINTS_AT + RINGS * PAGE;
-/// Words of a ring: where its head is, and its first byte.
+/// Words of a ring: its capacity, where its head is, and its first byte.
+pub const CAPACITY_WORD: usize = 2 * 8;
 pub const HEAD_WORD: usize = 3 * 8;
 pub const RING_HEADER: usize = 256;
 

@@ -203,9 +203,14 @@ impl<'m> Ring<'m> {
 
     /// Which bytes [`Ring::recover`] with the same trust would look at besides the header, of a ring whose header alone is
     /// given: `tell` hears of each range of them, counted from the ring's first aligned byte. All others may be anything.
-    /// Whether there is such a ring; if not, nothing is told. For whoever wants the rest of a file's blocks back.
-    pub fn pending_ranges(header: &[u8], trust: Trust<'_>, tell: impl FnMut(Range<usize>)) -> bool {
-        recover::pending_ranges(header, trust, tell).is_some()
+    /// For whoever wants the rest of a file's blocks back, or reads no more of it than it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::recover`], as far as the header shows it; whether the ring's capacity fits its memory is for the caller to
+    /// look at. Nothing is told then.
+    pub fn pending_ranges(header: &[u8], trust: Trust<'_>, tell: impl FnMut(Range<usize>)) -> Result<(), RingError> {
+        recover::pending_ranges(header, trust, tell)
     }
 
     /// [`Ring::attach`], believing nobody: what the positions (or checkpoints) point to is parsed frame by frame, and

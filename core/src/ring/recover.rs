@@ -112,14 +112,22 @@ pub(super) fn recover<'m>(memory: &'m mut [u8], trust: Trust<'_>) -> Result<(Hal
 }
 
 /// See [`Ring::pending_ranges`](crate::Ring::pending_ranges).
-pub(super) fn pending_ranges(header: &[u8], trust: Trust<'_>, mut tell: impl FnMut(Range<usize>)) -> Option<()> {
-    let read = |index| word_at(header, index);
-    let is_ours = read(word::MAGIC)? == MAGIC && read(word::LAYOUT)? == LAYOUT;
+pub(super) fn pending_ranges(
+    header: &[u8],
+    trust: Trust<'_>,
+    mut tell: impl FnMut(Range<usize>),
+) -> Result<(), RingError> {
+    let read = |index| word_at(header, index).ok_or(RingError::NotARing);
+    if read(word::MAGIC)? != MAGIC {
+        return Err(RingError::NotARing);
+    }
+    if read(word::LAYOUT)? != LAYOUT {
+        return Err(RingError::OtherLayout);
+    }
     let (capacity, tail) = (read(word::CAPACITY)?, read(word::TAIL)?);
     let (head, watermark) = (read(word::HEAD)?, read(word::WATERMARK)?);
-    let is_size = capacity.is_power_of_two() && capacity.checked_add(HEADER_BYTES).is_some();
-    if !is_ours || !is_size {
-        return None;
+    if !capacity.is_power_of_two() || capacity.checked_add(HEADER_BYTES).is_none() {
+        return Err(RingError::Damaged);
     }
     let mut tell = |Stretch { offset, len }: Stretch| {
         if len > 0 {
@@ -127,7 +135,7 @@ pub(super) fn pending_ranges(header: &[u8], trust: Trust<'_>, mut tell: impl FnM
         }
     };
     match trust {
-        Trust::Positions if !cursor::is_valid(tail, head, watermark, capacity) => return None,
+        Trust::Positions if !cursor::is_valid(tail, head, watermark, capacity) => return Err(RingError::Damaged),
         Trust::Positions => cursor::stretches(tail, head, watermark, capacity).into_iter().for_each(tell),
         // Whether their checksums are right shows only when the bytes are read.
         Trust::Checkpoints(checkpoints) => {
@@ -140,7 +148,7 @@ pub(super) fn pending_ranges(header: &[u8], trust: Trust<'_>, mut tell: impl FnM
             }
         }
     }
-    Some(())
+    Ok(())
 }
 
 /// The bytes of a ring, as they were found.

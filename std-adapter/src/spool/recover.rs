@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quillet_core::{Action, Counters, DropReason, Envelope, Flusher, Gauge, Instant, Outcome, Policy, Report};
-use quillet_core::{Ring, RingError, Timestamp, is_frame};
+use quillet_core::{Recovered, Ring, RingError, Timestamp, Trust, is_frame};
 
 use super::Ledger;
 use super::checkpoint::Checkpoints;
@@ -484,8 +484,7 @@ impl Recovery {
         }
         let checkpoints = checkpoints(&adopted.claim, &adopted.header, lane);
         let trust = adopted.header.trust_in(self.origin.boot_id, &checkpoints);
-        let loaded = arena::adopt::<LoadError>(plan.lane_bytes, trust, |bytes| Ok(adopted.claim.read(bytes, at)?));
-        let (ends, found) = match loaded {
+        let (ends, found) = match read_lane(&adopted.claim, at, plan.lane_bytes, trust) {
             Ok(loaded) => loaded,
             // Never formatted, or formatting was cut short: nothing was ever in it.
             Err(LoadError::Ring(RingError::NotARing)) => return,
@@ -582,6 +581,23 @@ fn count_found(own: &mut BTreeMap<PathBuf, u64>, ledger: &mut Ledger, path: &Pat
     ledger.recovered = ledger.recovered.wrapping_add(events - resumed);
 }
 
+/// The ring of a lane and what is left in it. Its header is looked at before there is memory for the rest, and of the rest
+/// is read, and so takes memory, only what may hold events: a file can say that it is large without taking any disk.
+fn read_lane(claim: &Claim, at: usize, bytes: usize, trust: Trust<'_>) -> Result<(Ends, Recovered), LoadError> {
+    let (mut words, mut ranges) = ([0; Ring::HEADER_BYTES], Vec::new());
+    claim.read(&mut words, at)?;
+    Ring::pending_ranges(&words, trust, |range| ranges.push(range))?;
+    arena::adopt(bytes, trust, |copy| {
+        let header = copy.get_mut(..words.len()).ok_or(RingError::Damaged)?;
+        header.copy_from_slice(&words);
+        for range in ranges {
+            let offset = at.checked_add(range.start).ok_or(RingError::Damaged)?;
+            claim.read(copy.get_mut(range).ok_or(RingError::Damaged)?, offset)?;
+        }
+        Ok(())
+    })
+}
+
 /// The header, or why it is none. A file that cannot be read counts as one that is not finished.
 fn read_header(claim: &Claim) -> Result<Header, Unreadable> {
     let len = claim.metadata().map_err(|_| Unreadable::Unfinished)?.len();
@@ -616,10 +632,15 @@ fn wipe_lanes(mapping: &Mapping) {
     }
 }
 
+/// What is zero already, in a file that is mostly holes, takes no room on the disk and shall not begin to.
 fn zero(claim: &Claim, at: usize, len: usize) {
     const ZEROS: &[u8] = &[0; 64 * 1024];
+    let mut found = vec![0; ZEROS.len()];
     for done in (0..len).step_by(ZEROS.len()) {
         let zeros = ZEROS.get(..len - done).unwrap_or(ZEROS);
-        let _ = claim.write(zeros, at + done);
+        let found = found.get_mut(..zeros.len()).unwrap_or_default();
+        if claim.read(found, at + done).is_err() || found != zeros {
+            let _ = claim.write(zeros, at + done);
+        }
     }
 }

@@ -145,7 +145,7 @@ fn unused(claim: &Claim, header: &Header, lane: usize, boot_id: [u8; 16]) -> Vec
     // The first page has the positions, without which the rest is nothing.
     let mut used: Vec<_> = core::iter::once(0..PAGE_BYTES).collect();
     let is_read = claim.read(&mut words, header.plan.lane_at(lane)).is_ok();
-    if !is_read || !Ring::pending_ranges(&words, trust, |range| used.push(range)) {
+    if !is_read || Ring::pending_ranges(&words, trust, |range| used.push(range)).is_err() {
         return Vec::new();
     }
     used.sort_by_key(|range| range.start);
