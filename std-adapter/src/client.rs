@@ -223,7 +223,8 @@ impl Client {
     ///
     /// What a request that is out has sent cannot be recalled. If it is still out when this returns, its copy of the events
     /// stays in this process's memory until it ends, as does the queue of a client without a spool; the flush thread
-    /// overwrites that then. Nothing is left on the disk in any case, unless the disk refuses.
+    /// overwrites that then. Nothing is left on the disk by then, unless the disk refuses, or is so slow that the flush thread,
+    /// if that was there first, is still at it.
     pub fn discard(&self) {
         if let Some(inner) = self.current() {
             inner.discard();

@@ -139,6 +139,11 @@ impl Shared {
         }
     }
 
+    /// Whether no event will ever be taken any more, but for those of captures that looked before.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.gates() & GATE_CLOSED != 0
+    }
+
     /// Whether events are taken at all: not after a shutdown, nor while capturing is switched off.
     pub(crate) fn admits(&self) -> Result<(), CaptureError> {
         match self.gates() {

@@ -227,14 +227,15 @@ impl Worker {
 
     fn decide(&mut self, deadline: Option<Instant>) -> Step {
         let shared = Arc::clone(&self.shared);
-        // Before the lock: whoever is writing the crash file at this moment may wait for the disk.
+        // These before the lock: they may have to wait for a turn of somebody's, and for a disk if the crash file is written.
+        let is_closed = shared.is_closing() && shared.lanes.close();
         let releasing = shared.crash.releasing();
         let mut control = shared.control();
         if control.abandoned.is_some() {
             drop((control, releasing));
             return self.finish();
         }
-        let is_closed = self.take_orders(&mut control);
+        let is_ready = self.take_orders(&mut control, is_closed);
         let action = self.flusher.poll(shared.clock.now());
         match action {
             Action::Send(batch) => {
@@ -273,7 +274,7 @@ impl Worker {
                 drop((control, releasing));
                 self.observers.tell(&decided, None);
                 self.idle_until = until;
-                let until = if is_closed { until } else { until.min(shared.clock.now().after(LANES_WAIT)) };
+                let until = if is_ready { until } else { until.min(shared.clock.now().after(LANES_WAIT)) };
                 self.step_spool(until, deadline)
             }
             Action::Done => {
@@ -355,14 +356,15 @@ impl Worker {
         Step::Sent
     }
 
-    /// Passes on what callers have asked for since the last step. `false` if a shutdown has to wait for somebody in a lane.
-    fn take_orders(&mut self, control: &mut Control) -> bool {
-        let mut is_closed = true;
+    /// Passes on what callers have asked for since the last step. `false` if a shutdown has to wait, as not all lanes are
+    /// closed.
+    fn take_orders(&mut self, control: &mut Control, is_closed: bool) -> bool {
+        let mut is_ready = true;
         if let Some(deadline) = control.shutdown {
             // Whoever passed the gates before they were shut is in a lane for an instant more, or as long as a `Serialize`
             // of the caller's takes. What comes of that is delivered too, so until then this is no end, but a flush.
-            is_closed = self.shared.lanes.close() || deadline <= self.shared.clock.now();
-            if is_closed {
+            is_ready = is_closed || deadline <= self.shared.clock.now();
+            if is_ready {
                 self.flusher.shutdown(deadline);
                 self.closing_by = Some(deadline);
             } else {
@@ -373,7 +375,7 @@ impl Worker {
             flush.mark = Some(self.flusher.flush());
         }
         control.flushes.retain(|flush| !flush.is_left);
-        is_closed
+        is_ready
     }
 
     /// Adds what the machine decided to the shared counters and answers the callers it concerns. Returns what is new.

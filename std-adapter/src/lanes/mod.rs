@@ -39,6 +39,10 @@ const ENTER_TRIES: usize = 20_000;
 /// those that it has.
 const REFRESH_TRIES: usize = 64;
 
+/// The same where a deadline has come, or there will be another try soon: long enough for whoever is in a lane and has the
+/// processor, and for a few turns of others.
+const CLOSE_TRIES: usize = 256;
+
 thread_local! {
     /// The lane this thread used last.
     static LANE: Cell<usize> = const { Cell::new(0) };
@@ -232,7 +236,7 @@ impl Lanes {
     /// in which somebody stays. Captures have looked at the gates some time before they enter a lane, and only this tells
     /// for certain that no more events come. It costs them nothing, as it uses the flag that they take anyway.
     pub(crate) fn close(&self) -> bool {
-        let mut tries = ENTER_TRIES;
+        let mut tries = CLOSE_TRIES;
         let mut close = |cell: &TryCell<State>| loop {
             match cell.try_enter() {
                 Some(inside) => inside.close(),
