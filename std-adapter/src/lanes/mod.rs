@@ -35,13 +35,13 @@ const ROUNDS: usize = 2;
 /// How often all lanes together are asked for before somebody is taken to stay in one.
 const ENTER_TRIES: usize = 20_000;
 
-/// How often a lane tries to read the newest super properties, each time overtaken by newer ones, before it makes do with
-/// those that it has.
-const REFRESH_TRIES: usize = 64;
-
 /// The same where a deadline has come, or there will be another try soon: long enough for whoever is in a lane and has the
 /// processor, and for a few turns of others.
 const CLOSE_TRIES: usize = 256;
+
+/// How often a lane tries to read the newest super properties, each time overtaken by newer ones, before it makes do with
+/// those that it has.
+const REFRESH_TRIES: usize = 64;
 
 thread_local! {
     /// The lane this thread used last.
