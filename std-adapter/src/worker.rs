@@ -471,6 +471,11 @@ impl Drop for Worker {
         // Except in a forked child, where this is a copy of a worker, and the lock may be held for ever.
         if self.shared.is_ours() {
             self.finish();
+            // Should a mistake of ours have broken that off, at this point nobody else will say so.
+            let mut control = self.shared.control();
+            control.finished = true;
+            control.close_flushes();
+            self.shared.changed.notify_all();
         }
     }
 }
