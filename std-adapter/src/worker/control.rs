@@ -152,3 +152,53 @@ impl Control {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dropped at a shutdown, dropped by a discard, spooled, left in the lanes.
+    fn fates(control: &Control) -> (u64, u64, u64, u64) {
+        let dropped = |reason: DropReason| control.counters.dropped.get(reason.index()).copied().unwrap_or_default();
+        let [shutdown, discarded] = [DropReason::Shutdown, DropReason::Discarded].map(dropped);
+        (shutdown, discarded, control.spooled, control.left)
+    }
+
+    #[test]
+    fn what_is_left_is_counted_once_however_often_somebody_gives_up() {
+        let mut control = Control { replaying: 3, ..Control::default() };
+        assert!(control.abandon(5, true, DropReason::Shutdown));
+        assert!(!control.abandon(5, true, DropReason::Shutdown), "no news");
+        assert_eq!(fates(&control), (0, 0, 8, 5));
+        // The worker comes back: what was loaded is still there, and two events were committed while somebody counted.
+        control.replaying = 3;
+        control.count_rest(2, true, DropReason::Shutdown);
+        assert_eq!(fates(&control), (0, 0, 10, 7));
+        assert!(control.abandon(7, false, DropReason::Discarded));
+        assert_eq!(fates(&control), (0, 10, 0, 7));
+        assert!(!control.abandon(7, false, DropReason::Discarded) && !control.abandon(7, false, DropReason::Shutdown));
+        assert_eq!(fates(&control), (0, 10, 0, 7));
+    }
+
+    #[test]
+    fn a_discard_counts_what_the_worker_loaded_meanwhile() {
+        let mut control = Control { spooled: 4, ..Control::default() };
+        assert!(control.abandon(1, false, DropReason::Discarded));
+        assert_eq!(fates(&control), (0, 5, 0, 1));
+        // Two of the four were taken up again at that moment, and six were found.
+        control.spooled = control.spooled.wrapping_sub(2);
+        control.replaying = 8;
+        control.count_rest(0, false, DropReason::Discarded);
+        assert_eq!(fates(&control), (0, 11, 0, 1), "six more");
+    }
+
+    #[test]
+    fn the_hooks_are_told_of_what_was_dropped_and_of_nothing_that_is_kept() {
+        let mut control = Control::default();
+        control.abandon(2, false, DropReason::Shutdown);
+        assert_eq!(control.given_up.dropped_total(), 2);
+        let mut control = Control::default();
+        control.abandon(2, true, DropReason::Shutdown);
+        assert_eq!(control.given_up.dropped_total(), 0);
+    }
+}
