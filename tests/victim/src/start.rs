@@ -33,6 +33,8 @@ pub struct Start {
     pub queue_bytes: usize,
     pub clients: usize,
     pub pad_bytes: usize,
+    /// What the spool may hold, in bytes and files; otherwise more than a driver captures.
+    pub spool_max: Option<(u64, usize)>,
     /// Longest file that it may make.
     pub file_bytes_max: Option<u64>,
     /// User and group that it runs as.
@@ -54,6 +56,7 @@ impl Start {
             queue_bytes: 256 * 1024,
             clients: 1,
             pad_bytes: 200,
+            spool_max: None,
             file_bytes_max: None,
             user: None,
         }
@@ -78,6 +81,9 @@ impl Start {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some((bytes, files)) = self.spool_max {
+            command.env("TORTURE_SPOOL_BYTES", bytes.to_string()).env("TORTURE_SPOOL_FILES", files.to_string());
+        }
         if let Some(max) = self.max {
             command.env("TORTURE_MAX", max.to_string());
         }

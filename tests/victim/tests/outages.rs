@@ -67,6 +67,25 @@ fn all_of_it_by_chance() {
     }
 }
 
+/// As much as there can be, for longer than a queue lasts, and more of it than a client keeps by default.
+#[test]
+fn an_outage_that_fills_the_disk_with_more_than_a_queue_is_delivered_whole() {
+    let mut scene = Scene::new();
+    Server::Status(503).play(&scene.sink, 0);
+    for _ in 0..2 {
+        let mut start = scene.start();
+        (start.threads, start.rate, start.max, start.pad_bytes) = (2, 0, Some(2600), 30_000);
+        let victim = start.spawn();
+        let is_over = victim.wait_until(|said| said.accepted.len() as u64 + said.refused >= 2600, PATIENCE);
+        let said = scene.hear(victim.kill());
+        assert!(is_over && said.accepted.len() > 2000, "{} accepted, {} refused", said.accepted.len(), said.refused);
+    }
+    assert!(scene.folder.disk_bytes() > 64 << 20, "{}", scene.folder.disk_bytes());
+    scene.sink.clear_answers();
+    scene.recover();
+    scene.verdict();
+}
+
 /// SIGTERM in an outage: the end comes by its deadline, and what could not be sent is there at the next start.
 #[test]
 fn a_shutdown_in_an_outage_ends_in_time_and_keeps_the_rest() {

@@ -87,6 +87,7 @@ fn a_hundred_starts_in_a_crash_loop_stay_within_the_limits() {
     for _ in 1..SPOOL_FILES {
         let mut start = scene.start();
         start.max = Some(20);
+        start.spool_max = Some((SPOOL_BYTES, SPOOL_FILES));
         start.crash = Some(("abort", Duration::from_millis(5)));
         let said = start.spawn().wait(PATIENCE).unwrap();
         scene.hear(said);

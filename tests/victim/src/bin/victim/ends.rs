@@ -92,9 +92,23 @@ fn segv() {
 fn bus() {
     // SAFETY: a mapping of our own of an empty file; the read raises SIGBUS, which is asked for.
     unsafe {
-        let file = libc::fileno(libc::tmpfile());
+        let file = empty_file();
         let page = libc::mmap(core::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, file, 0);
         black_box(page.cast::<u8>().read_volatile());
+    }
+}
+
+/// Nothing on any disk where that can be: a driver may have filled all of them.
+unsafe fn empty_file() -> i32 {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a name that ends in a zero, and numbers.
+    unsafe {
+        libc::memfd_create(c"victim".as_ptr(), 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: always allowed.
+    unsafe {
+        libc::fileno(libc::tmpfile())
     }
 }
 

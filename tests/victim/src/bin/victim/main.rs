@@ -16,7 +16,7 @@
 //! | `TORTURE_CRASH`, `TORTURE_CRASH_AFTER_MS` | `none`, or how to crash oneself, that long after `R` |
 //!
 //! What it writes to standard output is in `lines.rs`, how it crashes in `ends.rs`. On standard error it says which
-//! durability was reached, and at the end its counters. Three more variables, which only the drivers of this repository
+//! durability was reached, and at the end its counters. Five more variables, which only the drivers of this repository
 //! use, are in `options.rs`.
 
 #![cfg(unix)]
@@ -29,6 +29,7 @@ mod options;
 mod producers;
 mod signals;
 
+use drained::Found;
 use options::{Mode, Options};
 use producers::Producers;
 use quillet::{Client, ClientBuilder};
@@ -50,6 +51,7 @@ fn main() {
     // Before there are other threads, so that they all leave the signal alone.
     let mut sigterm = Sigterm::hold_back();
     let options = Options::from_env();
+    let found = Found::below(options.spool_dir.as_deref());
     let clients = CLIENTS.get_or_init(|| (0..options.clients).map(|_| start(&options)).collect());
     if let Some(crash) = options.crash.as_deref().filter(|crash| !ends::is_known(crash)) {
         lines::unsupported(crash);
@@ -76,7 +78,7 @@ fn main() {
                 }
             }
             Told::Nothing => {
-                if options.mode == Mode::Recover && drained::is_drained(clients, options.spool_dir.as_deref()) {
+                if options.mode == Mode::Recover && found.is_drained(clients) {
                     break;
                 }
             }
@@ -111,7 +113,7 @@ fn builder(options: &Options) -> ClientBuilder {
         .backoff(Duration::from_millis(50), Duration::from_secs(2))
         .request_timeout(Duration::from_secs(5));
     match &options.spool_dir {
-        Some(dir) => builder.spool_dir(dir),
+        Some(dir) => builder.spool_dir(dir).spool_bytes_max(options.spool_bytes).spool_files_max(options.spool_files),
         None => builder,
     }
 }

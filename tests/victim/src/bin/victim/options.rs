@@ -1,15 +1,22 @@
 //! What the environment asks for.
 //!
 //! Beyond what every driver may set, the drivers of this repository know `TORTURE_QUEUE_BYTES` (room of one lane),
-//! `TORTURE_CLIENTS` (clients in this process, all on one directory) and `TORTURE_PAD` (most bytes of an event's padding).
+//! `TORTURE_CLIENTS` (clients in this process, all on one directory), `TORTURE_PAD` (most bytes of an event's padding), and
+//! `TORTURE_SPOOL_BYTES` and `TORTURE_SPOOL_FILES` (what the spool may hold).
 
 use std::env;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Small, so that what dead processes leave in a long outage keeps within the spool's limits, and laps are short.
+/// Small, so that laps are short.
 const QUEUE_BYTES: usize = 256 * 1024;
+
+/// More than drivers capture: at its limits a spool drops its oldest events, which are counted, but were accepted. With as
+/// many captures as possible, an outage of seconds is more than the 64 MiB that a client keeps by default, and every start
+/// that is killed in one leaves a file.
+const SPOOL_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+const SPOOL_FILES: usize = 10_000;
 
 /// Padding of an event, by default, in bytes.
 const PAD_BYTES: usize = 200;
@@ -39,6 +46,8 @@ pub struct Options {
     pub queue_bytes: usize,
     pub clients: usize,
     pub pad_bytes: usize,
+    pub spool_bytes: u64,
+    pub spool_files: usize,
 }
 
 impl Options {
@@ -66,6 +75,8 @@ impl Options {
             queue_bytes: number("TORTURE_QUEUE_BYTES", QUEUE_BYTES),
             clients: number("TORTURE_CLIENTS", 1_usize).max(1),
             pad_bytes: number("TORTURE_PAD", PAD_BYTES),
+            spool_bytes: number("TORTURE_SPOOL_BYTES", SPOOL_BYTES),
+            spool_files: number("TORTURE_SPOOL_FILES", SPOOL_FILES),
         }
     }
 }
