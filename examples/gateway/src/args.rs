@@ -5,10 +5,12 @@
 use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
 use crate::intake::Limits;
+use crate::net::Places;
 
 /// What `--help` says.
 pub const HELP: &str = "\
@@ -19,15 +21,15 @@ Takes events from devices, one line each, and forwards them to PostHog.
 where events come from, at least one of
   --tcp ADDRESS         devices connect; each line is answered: ok, no, or later
   --udp ADDRESS         one or more lines a datagram, answered alike
-  --serial PATH         a serial line, set up with stty before; answers go back on it
-  --stdin               standard input; answers go to standard output, and its end ends the gateway
+  --serial PATH         a serial line, set up before: stty -F PATH 115200 raw -echo; answers go back on it
+  --stdin               standard input; answers go to standard output; its end is the gateway's, if it is all there is
 
 where they go
   --key KEY             project token (phc_…), otherwise POSTHOG_API_KEY
   --host URL            otherwise POSTHOG_HOST, otherwise PostHog in the United States
   --spool DIRECTORY     what was acknowledged survives outages and the end of the process; without it, only outages as
                         long as the queue has room
-  --spool-bytes BYTES   most that the directory may hold, at least 64 MiB [1073741824]
+  --spool-bytes BYTES   most that the directory may hold, at least 64 MiB; then the oldest go [1073741824]
   --name NAME           property `gateway` of every event [the host's name]
   --gzip                compressed requests
 
@@ -36,8 +38,24 @@ bounds
   --line-bytes BYTES    longest line [8192]
   --rate N              lines a second of one device [100]
   --burst N             lines at once of one device [200]
-  --devices N           devices at a time [2000]
-  --remember N          uuids that are known again when a device repeats itself [100000]
+  --devices N           devices at a time, over TCP and over UDP each [2000]
+  --per-address N       connections of one address [as many as devices]
+  --idle SECONDS        a connection without a line for so long is closed [3600]
+  --remember N          frames with a uuid that are known again when a device repeats itself [100000]
+
+A line is JSON, or compact: event, person, #uuid, @milliseconds since 1970, properties; all but the event may be left out.
+
+  {\"event\":\"door opened\",\"distinct_id\":\"door-7\",\"uuid\":\"…\",\"timestamp\":\"2026-03-01T12:00:05Z\",\"properties\":{}}
+  door_opened door-7 #0198c0de-0000-7000-8000-000000000001 @1772366405000 battery=3.71 room=server%20room
+  hello door-7          names the device of a TCP connection, otherwise its address does; it is not answered
+
+What a line is answered:
+
+  ok UUID               it is kept; with --spool in a file
+  no REASON             it never will be; sending it again does not help
+  later MS REASON       send it again, with the same uuid, after so many milliseconds; as after no answer at all
+
+Devices are believed what they say they are: keep the gateway where only they can reach it.
 ";
 
 /// The command line, checked.
@@ -55,7 +73,7 @@ pub struct Args {
     pub gzip: bool,
     pub queue: usize,
     pub limits: Limits,
-    pub devices: usize,
+    pub places: Places,
     pub remember: usize,
 }
 
@@ -74,7 +92,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Option<Args>, String> {
         gzip: false,
         queue: 20_000,
         limits: Limits { rate: 100.0, burst: 200.0, line_bytes: 8192 },
-        devices: 2000,
+        places: Places { devices: 2000, per_address: usize::MAX, idle: Duration::from_secs(3600) },
         remember: 100_000,
     };
     let say = |error: lexopt::Error| error.to_string();
@@ -85,7 +103,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Option<Args>, String> {
             "stdin" => args.stdin = true,
             "gzip" => args.gzip = true,
             option @ ("tcp" | "udp" | "serial" | "key" | "host" | "spool" | "spool-bytes" | "name" | "queue"
-            | "line-bytes" | "rate" | "burst" | "devices" | "remember") => {
+            | "line-bytes" | "rate" | "burst" | "devices" | "per-address" | "idle" | "remember") => {
                 let value = parser.value().map_err(say)?;
                 args.set(option, value).map_err(|error| format!("--{option}: {error}"))?;
             }
@@ -115,7 +133,9 @@ impl Args {
             "name" => self.name = value.string().map_err(say)?,
             "queue" => self.queue = within(value.parse().map_err(say)?, 1, 1_000_000)?,
             "line-bytes" => self.limits.line_bytes = within(value.parse().map_err(say)?, 64, 65_536)?,
-            "devices" => self.devices = within(value.parse().map_err(say)?, 1, 100_000)?,
+            "devices" => self.places.devices = within(value.parse().map_err(say)?, 1, 100_000)?,
+            "per-address" => self.places.per_address = within(value.parse().map_err(say)?, 1, 100_000)?,
+            "idle" => self.places.idle = Duration::from_secs(within(value.parse().map_err(say)?, 1, 1_000_000)?),
             "remember" => self.remember = within(value.parse().map_err(say)?, 0, 10_000_000)?,
             "rate" => self.limits.rate = within(value.parse().map_err(say)?, 0.001, 1e6)?,
             _ => self.limits.burst = within(value.parse().map_err(say)?, 1.0, 1e6)?,
@@ -180,6 +200,6 @@ mod tests {
             assert!(known, "{option}");
             count += 1;
         }
-        assert!(count > 10);
+        assert_eq!(count, 18);
     }
 }

@@ -12,6 +12,8 @@
 //!
 //! Only the event is required. `distinct_id` is the device's name if it is missing or `-`; a uuid makes it safe to send
 //! the line again; a time (RFC 3339, or after `@` milliseconds since 1970) is the device's, otherwise the arrival's.
+//! A compact name is letters, digits, `_`, `-`, `.`, `/` and `$`, or anything else as `%20`: what some other program says to an
+//! open port, `Host: localhost`, is no event. A uuid of zeros is none: devices without randomness all have it.
 //! What quillet's own encoder wrote on a microcontroller is such a JSON line, the comma at its end included.
 
 use std::borrow::Cow;
@@ -64,6 +66,7 @@ pub enum Fault {
     NotUtf8,
     NotJson,
     NoEvent,
+    BadEvent,
     BadUuid,
     BadTime,
     BadProperty,
@@ -77,6 +80,7 @@ impl Fault {
             Self::NotUtf8 => "not_utf8",
             Self::NotJson => "not_json",
             Self::NoEvent => "no_event",
+            Self::BadEvent => "bad_event",
             Self::BadUuid => "bad_uuid",
             Self::BadTime => "bad_time",
             Self::BadProperty => "bad_property",
@@ -121,7 +125,7 @@ fn parse_json(line: &str) -> Result<Frame<'_>, Fault> {
     Ok(Frame {
         event: line.event.filter(|event| !event.is_empty()).ok_or(Fault::NoEvent)?,
         distinct_id: line.distinct_id.filter(|id| id != "-"),
-        uuid: line.uuid.map(|uuid| Uuid::parse(&uuid).ok_or(Fault::BadUuid)).transpose()?,
+        uuid: line.uuid.map(|uuid| parse_uuid(&uuid)).transpose()?,
         timestamp: line.timestamp.map(|time| Timestamp::parse(&time).ok_or(Fault::BadTime)).transpose()?,
         properties,
     })
@@ -129,11 +133,15 @@ fn parse_json(line: &str) -> Result<Frame<'_>, Fault> {
 
 fn parse_compact(line: &str) -> Result<Frame<'_>, Fault> {
     let mut words = line.split_ascii_whitespace();
-    let event = words.next().map(decode).ok_or(Fault::NoEvent)??;
+    let event = words.next().ok_or(Fault::NoEvent)?;
+    if !event.chars().all(|char| char.is_alphanumeric() || "_-./$%".contains(char)) {
+        return Err(Fault::BadEvent);
+    }
+    let event = decode(event)?;
     let mut frame = Frame { event, distinct_id: None, uuid: None, timestamp: None, properties: Vec::new() };
     for (at, word) in words.enumerate() {
         if let Some(uuid) = word.strip_prefix('#') {
-            frame.uuid = Some(Uuid::parse(uuid).ok_or(Fault::BadUuid)?);
+            frame.uuid = Some(parse_uuid(uuid)?);
         } else if let Some(time) = word.strip_prefix('@') {
             frame.timestamp = Some(Timestamp::from_unix_ms(time.parse().map_err(|_| Fault::BadTime)?));
         } else if let Some((key, value)) = word.split_once('=') {
@@ -148,6 +156,10 @@ fn parse_compact(line: &str) -> Result<Frame<'_>, Fault> {
         }
     }
     Ok(frame)
+}
+
+fn parse_uuid(text: &str) -> Result<Uuid, Fault> {
+    Uuid::parse(text).filter(|uuid| uuid.as_bytes() != &[0; 16]).ok_or(Fault::BadUuid)
 }
 
 /// What a compact value looks like is what it is; `%74rue` is the text.
@@ -258,6 +270,11 @@ mod tests {
             (br#"{"event":"x","timestamp":"yesterday"}"#, Fault::BadTime),
             (br#"{"event":"x","properties":{"a":1e999}}"#, Fault::BadProperty),
             (br#"{"event":"x","properties":{"a":"\ud800"}}"#, Fault::BadProperty),
+            (b"Host: localhost", Fault::BadEvent),
+            (b"[1,2,3]", Fault::BadEvent),
+            (b"\0", Fault::BadEvent),
+            (b"x - #00000000-0000-0000-0000-000000000000", Fault::BadUuid),
+            (br#"{"event":"x","uuid":"00000000-0000-0000-0000-000000000000"}"#, Fault::BadUuid),
             (b"x - #7", Fault::BadUuid),
             (b"x - @-1", Fault::BadTime),
             (b"x - y", Fault::BadProperty),

@@ -4,18 +4,20 @@
 //! send the line again. An acknowledgement is given after the commit: from then on the event is the gateway's to keep, in a
 //! spool file that outlives the process if there is a spool directory.
 //!
-//! Concurrency: shared by the thread of the sockets and one for each stream; captures run side by side, the memory of
-//! recent uuids is behind a lock that is held for one lookup.
+//! Concurrency: shared by the thread of the sockets and one for each stream. Frames with a uuid are captured under a lock,
+//! so that of one that comes twice at the same time, the second is known; a capture takes no time to speak of.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quillet::{CaptureError, Client, Event, Property, Uuid};
 
-use crate::frame::{self, Fault};
+use crate::frame::{self, Fault, Frame};
 
 /// How long a device should wait before it sends a line again that found no room.
 const LATER: Duration = Duration::from_secs(1);
@@ -29,6 +31,11 @@ pub enum Reply {
     Refused(&'static str),
     /// `later MS REASON`: not now; send it again, with the same uuid, after so many milliseconds.
     Later(Duration, &'static str),
+}
+
+impl Reply {
+    /// To a device for which there is no place.
+    pub const NO_PLACE: Self = Self::Later(Duration::from_secs(10), "too_many_devices");
 }
 
 impl fmt::Display for Reply {
@@ -105,12 +112,24 @@ pub struct Intake {
     pub limits: Limits,
     pub tally: Tally,
     recent: Mutex<Recent>,
+    is_closed: AtomicBool,
 }
 
 impl Intake {
-    /// `remembered` uuids are known again when a device repeats itself.
+    /// `remembered` frames with a uuid are known again when a device repeats itself.
     pub fn new(client: Client, limits: Limits, remembered: usize) -> Self {
-        Self { client, limits, tally: Tally::default(), recent: Mutex::new(Recent::new(remembered)) }
+        let (tally, recent) = (Tally::default(), Mutex::new(Recent::new(remembered)));
+        Self { client, limits, tally, recent, is_closed: AtomicBool::new(false) }
+    }
+
+    /// From now on, devices are told to come later: nothing could be promised to them any more.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     pub fn client(&self) -> &Client {
@@ -123,15 +142,30 @@ impl Intake {
             Ok(frame) => frame,
             Err(fault) => return self.malformed(fault),
         };
+        if self.is_closed() {
+            return self.later("closed");
+        }
+        let Some(uuid) = frame.uuid else { return self.capture(device, &frame) };
         // A device that lost the acknowledgement says it again. Without this, a frame that took its time from its arrival
         // would be two events to PostHog, which compares times as well as uuids.
-        if let Some(uuid) = frame.uuid.filter(|uuid| self.recent().contains(*uuid)) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = recent.identity(uuid, device, &frame);
+        if recent.contains(identity) {
             Tally::count(&self.tally.repeated);
             return Reply::Accepted(uuid);
         }
+        let reply = self.capture(device, &frame);
+        if matches!(reply, Reply::Accepted(_)) {
+            recent.insert(identity);
+        }
+        reply
+    }
+
+    fn capture(&self, device: &str, frame: &Frame<'_>) -> Reply {
         let mut properties: Vec<Property<'_>> = Vec::with_capacity(frame.properties.len() + 1);
         properties.push(Property::new("device", device));
-        let own = frame.properties.iter().filter(|(key, _)| key != "device");
+        // What the gateway says is not the device's to say.
+        let own = frame.properties.iter().filter(|(key, _)| key != "device" && key != "gateway");
         properties.extend(own.map(|(key, content)| Property::new(key, content.value())));
         let mut event =
             Event::new(&frame.event, frame.distinct_id.as_deref().unwrap_or(device)).properties(&properties);
@@ -143,9 +177,6 @@ impl Intake {
         }
         match self.client.capture(event).ok() {
             Ok(uuid) => {
-                if frame.uuid.is_some() {
-                    self.recent().insert(uuid);
-                }
                 Tally::count(&self.tally.accepted);
                 Reply::Accepted(uuid)
             }
@@ -165,6 +196,12 @@ impl Intake {
         Reply::Refused("too_long")
     }
 
+    /// A line whose end did not come before its connection's.
+    pub fn cut_off(&self) -> Reply {
+        Tally::count(&self.tally.malformed);
+        Reply::Refused("cut_off")
+    }
+
     /// A line of a device that says too much.
     pub fn too_fast(&self, wait: Duration) -> Reply {
         Tally::count(&self.tally.later);
@@ -180,30 +217,40 @@ impl Intake {
         Tally::count(&self.tally.later);
         Reply::Later(LATER, reason)
     }
-
-    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// The last so many uuids.
+/// The last so many frames with a uuid.
+///
+/// Devices with the same bad randomness may give the same uuid to different events. So it is not the uuid alone that is
+/// known again, but what PostHog compares: the event, the person, and the time if it is the device's.
 struct Recent {
-    known: HashSet<Uuid>,
-    order: VecDeque<Uuid>,
+    known: HashSet<Identity>,
+    order: VecDeque<Identity>,
     max: usize,
+    hasher: RandomState,
 }
+
+/// A uuid, and a hash of the rest.
+type Identity = (Uuid, u64);
 
 impl Recent {
     fn new(max: usize) -> Self {
-        Self { known: HashSet::with_capacity(max), order: VecDeque::with_capacity(max), max }
+        let (known, order) = (HashSet::with_capacity(max), VecDeque::with_capacity(max));
+        Self { known, order, max, hasher: RandomState::new() }
     }
 
-    fn contains(&self, uuid: Uuid) -> bool {
-        self.known.contains(&uuid)
+    fn identity(&self, uuid: Uuid, device: &str, frame: &Frame<'_>) -> Identity {
+        let distinct_id = frame.distinct_id.as_deref().unwrap_or(device);
+        let time = frame.timestamp.map(|time| time.as_unix_micros());
+        (uuid, self.hasher.hash_one((&*frame.event, distinct_id, time)))
     }
 
-    fn insert(&mut self, uuid: Uuid) {
-        if self.max == 0 || !self.known.insert(uuid) {
+    fn contains(&self, identity: Identity) -> bool {
+        self.known.contains(&identity)
+    }
+
+    fn insert(&mut self, identity: Identity) {
+        if self.max == 0 || !self.known.insert(identity) {
             return;
         }
         if self.order.len() == self.max
@@ -211,7 +258,7 @@ impl Recent {
         {
             self.known.remove(&oldest);
         }
-        self.order.push_back(uuid);
+        self.order.push_back(identity);
     }
 }
 
@@ -253,6 +300,40 @@ mod tests {
         // Two are remembered: the first had been forgotten when it came again.
         assert_eq!(memory.events().len(), 4);
         assert_eq!(intake.tally.repeated.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn one_uuid_for_two_events_is_two_events() {
+        let memory = MemoryTransport::new();
+        let intake = intake(&memory, 100);
+        let id = "0198c0de-0000-7000-8000-000000000001";
+        for rest in ["x a", "x b", "y a", "x a", "x a"] {
+            let (event, person) = rest.split_once(' ').unwrap();
+            let line = format!("{event} {person} #{id}");
+            assert!(matches!(intake.take("d", line.as_bytes()), Reply::Accepted(_)), "{line}");
+        }
+        intake.client().flush(Duration::from_secs(5)).unwrap();
+        // Two are remembered, and `x a` was not the last of these when it came again.
+        assert_eq!((memory.events().len(), intake.tally.repeated.load(Ordering::Relaxed)), (4, 1));
+    }
+
+    #[test]
+    fn a_device_cannot_speak_for_the_gateway_or_another_device() {
+        let memory = MemoryTransport::new();
+        let intake = intake(&memory, 100);
+        let line = br#"{"event":"x","properties":{"device":"b","gateway":"elsewhere","n":1}}"#;
+        assert!(matches!(intake.take("a", line), Reply::Accepted(_)));
+        intake.client().flush(Duration::from_secs(5)).unwrap();
+        let event = &memory.events()[0];
+        assert!(event.contains(r#""device":"a""#) && !event.contains("elsewhere") && event.contains(r#""n":1"#));
+    }
+
+    #[test]
+    fn a_closed_intake_promises_nothing() {
+        let intake = intake(&MemoryTransport::new(), 100);
+        intake.close();
+        assert_eq!(intake.take("a", b"x").to_string(), "later 1000 closed\n");
+        assert_eq!(intake.client().stats().accepted, 0);
     }
 
     #[test]

@@ -7,27 +7,41 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `args` | the command line |
+//! | `args` | the command line, and what a device may say |
 //! | `frame` | what a line may say |
 //! | `intake` | a line becomes an event and an acknowledgement |
-//! | `net`, `stream` | TCP and UDP on one thread; serial lines and standard input on one each |
+//! | `net`, `connection` | TCP and UDP on one thread |
+//! | `stream` | serial lines and standard input on a thread each |
+//! | `status` | the statistics |
 //!
 //! What an acknowledgement promises: the event is in the queue, and with `--spool` in a file that survives the process. A
 //! device that hears nothing, or `later`, sends the line again with the same uuid; if the first one had arrived after all,
 //! it is one event to PostHog as long as the device sends its own time, and otherwise as long as this process remembers
 //! the uuid.
+//!
+//! Memory, whatever arrives, in bytes; some 110 MB with the defaults:
+//!
+//! ```text
+//! 9 × (4 MiB + 4 KiB)                        the client's rings; with --spool a file
+//! + 2 MiB                                    a request and its connection
+//! + --devices × (2 × --line-bytes + 9 KiB)   TCP
+//! + --devices × 256                          UDP
+//! + --remember × 96                          uuids
+//! + 8 MiB                                    the program
+//! ```
 
 mod args;
+mod connection;
 mod frame;
 mod intake;
 mod net;
+mod status;
 mod stream;
 
-use std::fs::OpenOptions;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,12 +49,15 @@ use args::{Args, HELP};
 use intake::Intake;
 use net::{Ended, Net};
 use quillet::{Client, Durability};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use status::Status;
+use stream::Source;
 
-/// Between two looks at the statistics, on a terminal.
+/// Between two looks at the statistics, and at the spool.
 const GLANCE: Duration = Duration::from_secs(1);
 
-/// Between two lines of statistics in a log.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Files besides devices' connections: the client's, the spool's, listeners, streams.
+const FILES: u64 = 64;
 
 /// Longest end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,8 +91,9 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     if args.spool.is_some() && client.durability() == Durability::Memory {
         return Err("the spool directory cannot be used, so nothing could be promised to the devices".into());
     }
+    let limited = files_for(args.places.devices);
     let intake = Arc::new(Intake::new(client, args.limits, args.remember));
-    let mut net = Net::bind(args.tcp, args.udp, Arc::clone(&intake), args.devices)?;
+    let mut net = Net::bind(args.tcp, args.udp, Arc::clone(&intake), args.places)?;
     let [tcp, udp] = net.bound();
     for (kind, address) in [("tcp", tcp), ("udp", udp)] {
         if let Some(address) = address {
@@ -83,28 +101,44 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     io::stdout().flush()?;
+    if let Some(files) = limited {
+        eprintln!("gateway: the system allows {files} open files, which is less than --devices needs");
+    }
     let input_ended = serve_streams(args, &intake)?;
+    let is_all_input = tcp.or(udp).is_none() && args.serial.is_none();
 
-    let (on_terminal, mut last) = (io::stderr().is_terminal(), Instant::now());
-    loop {
+    let mut status = Status::new();
+    let is_lost = loop {
         let ended = net.serve(Instant::now() + GLANCE)?;
-        let is_over = ended == Ended::Asked || (input_ended.load(Ordering::Relaxed) && tcp.or(udp).is_none());
-        if on_terminal {
-            eprint!("\r\x1b[2K{}", line(&intake, net.devices()));
-        } else if is_over || last.elapsed() >= LOG_INTERVAL {
-            eprintln!("{}", line(&intake, net.devices()));
-            last = Instant::now();
-        }
+        // Somebody took the file away. The events in it are delivered, or lost; no further promise is made.
+        let is_lost = args.spool.is_some() && intake.client().durability() == Durability::Memory;
+        let is_over = ended == Ended::Asked || is_lost || (input_ended.load(Ordering::Relaxed) && is_all_input);
+        status.show(&intake, net.devices(), is_over);
         if is_over {
-            break;
+            break is_lost;
         }
+    };
+    if is_lost {
+        intake.close();
     }
     let report = intake.client().shutdown_within(SHUTDOWN_TIMEOUT);
-    if on_terminal {
-        eprintln!();
+    status.show(&intake, 0, true);
+    if is_lost {
+        return Err("the spool was taken away, so nothing can be promised to the devices any more".into());
     }
-    eprintln!("end: {}", line(&intake, 0));
     if report.is_complete || args.spool.is_some() { Ok(()) } else { Err("not everything could be delivered".into()) }
+}
+
+/// Has the system allow a file for each device and ours; if it does not, how many it allows. What cannot be opened then
+/// waits at the door.
+fn files_for(devices: usize) -> Option<u64> {
+    let wanted = (devices as u64).saturating_add(FILES);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    getrlimit(Resource::Nofile).current.filter(|current| *current < wanted)
 }
 
 fn client(args: &Args) -> Result<Client, quillet::BuildError> {
@@ -128,37 +162,18 @@ fn client(args: &Args) -> Result<Client, quillet::BuildError> {
 fn serve_streams(args: &Args, intake: &Arc<Intake>) -> io::Result<Arc<AtomicBool>> {
     let ended = Arc::new(AtomicBool::new(false));
     if let Some(path) = &args.serial {
-        let line = OpenOptions::new().read(true).write(true).open(path)?;
-        let (intake, name, answers) = (Arc::clone(intake), path.display().to_string(), line.try_clone()?);
-        thread::Builder::new().name("serial".to_owned()).spawn(move || stream::serve(&name, line, answers, &intake))?;
+        let line = stream::open(path).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+        let (intake, path) = (Arc::clone(intake), path.clone());
+        thread::Builder::new()
+            .name("serial".to_owned())
+            .spawn(move || stream::serve_serial(&path, Some(line), &intake))?;
     }
     if args.stdin {
         let (intake, ended) = (Arc::clone(intake), Arc::clone(&ended));
         thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-            stream::serve("stdin", io::stdin(), io::stdout(), &intake);
+            stream::serve("stdin", Source::Pipe, io::stdin(), io::stdout(), &intake);
             ended.store(true, Ordering::Relaxed);
         })?;
     }
     Ok(ended)
-}
-
-/// Everything in one line.
-fn line(intake: &Intake, devices: usize) -> String {
-    let (stats, tally) = (intake.client().stats(), &intake.tally);
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    format!(
-        "{devices} devices | accepted {} repeated {} malformed {} refused {} later {} | delivered {} rejected {} dropped {} \
-         pending {} spooled {} recovered {}",
-        count(&tally.accepted),
-        count(&tally.repeated),
-        count(&tally.malformed),
-        count(&tally.refused),
-        count(&tally.later),
-        stats.delivered,
-        stats.rejected,
-        stats.dropped_total(),
-        stats.pending,
-        stats.spooled,
-        stats.recovered,
-    )
 }
