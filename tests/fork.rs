@@ -144,6 +144,35 @@ fn a_raw_clone_is_noticed_too() {
     assert_eq!(check(&client, &sink).accepted, 1);
 }
 
+/// The parent's pages are not there in the child, whoever made it; what the child accepts is in a file of the child's.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_raw_clone_beside_a_spool_has_a_file_of_its_own() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let sink = Sink::start();
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fork-{}", std::process::id()));
+    let start = || quick(sink.host()).queue_bytes(256 * 1024).spool_dir(&folder).build().unwrap();
+    let client = start();
+    assert_ne!(client.durability(), quillet::Durability::Memory);
+    capture(&client, "parent", 3);
+    // SAFETY: as above; making a file needs no lock of the library's but the allocator's, which nobody else is in: `TURN`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    if pid == 0 {
+        let accepted = (0..4).all(|_| client.capture(Event::new("child", "customer-7")).is_accepted());
+        end(accepted && client.durability() != quillet::Durability::Memory && client.stats().accepted == 4);
+    }
+    wait_for(libc::pid_t::try_from(pid).unwrap());
+    assert_eq!((client.stats().accepted, client.stats().pending), (3, 3), "nothing of it is the parent's");
+    assert!(client.shutdown().is_complete);
+    drop(client);
+    assert!(start().shutdown().is_complete);
+    assert_eq!((names(&sink, "parent"), names(&sink, "child")), (3, 4));
+    let uuids: HashSet<_> = sink.stored().iter().map(|event| event.uuid().to_owned()).collect();
+    assert_eq!(uuids.len(), 7);
+    sink.assert_clean();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn what_was_switched_off_or_shut_down_stays_so_in_a_child() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -265,6 +265,32 @@ fn the_readme_names_only_what_exists() {
     assert!(missing.is_empty(), "README.md names what is not there: {missing:?}");
 }
 
+/// What is ticked there is shown by tests that it names, and each of these is a test.
+#[test]
+fn the_readme_names_its_proofs() {
+    let readme = read("README.md");
+    let table = readme.split("### What an answer means").next().unwrap();
+    let (_, proofs) = table.split_once("Each tick is shown by tests of these names:").unwrap();
+    let tests: Vec<_> = rust_files().into_iter().filter(|file| file.path.starts_with("tests/")).collect();
+    let is_test = |name: &str| {
+        let (function, scenario) = (format!("#[test]\nfn {name}()"), format!("(\"{name}\", "));
+        tests.iter().any(|file| file.text.contains(&function) || file.text.contains(&scenario))
+    };
+    let quoted = || proofs.split('`').skip(1).step_by(2);
+    let files: Vec<_> = quoted().filter(|word| word.contains('/')).collect();
+    let names: Vec<_> = quoted().filter(|word| !word.contains('/') && !word.starts_with("cargo ")).collect();
+    for path in files {
+        assert!(Path::new(ROOT).join(path).exists(), "{path}");
+    }
+    for name in &names {
+        assert!(is_test(name), "no test is called {name}");
+    }
+    for row in 1..=10 {
+        assert!(proofs.contains(&format!("\n{row}. ")), "nothing shows row {row}");
+    }
+    assert!(names.len() > 15);
+}
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Folders that hold what was built, found or downloaded.

@@ -31,6 +31,20 @@ pub(crate) fn before(request: &Request) {
     if request.has("handles_plainly") {
         install(libc::SIGSEGV, count as extern "C" fn(c_int) as usize, 0);
     }
+    for (option, flags) in [
+        // As a runtime installs it that knows nothing of alternate stacks, that has its own nested, that wants one call.
+        ("handles_on_own_stack", libc::SA_SIGINFO),
+        ("handles_nested", libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESTART),
+        ("handles_once", libc::SA_SIGINFO | libc::SA_RESETHAND),
+    ] {
+        if request.has(option) {
+            install_with(libc::SIGSEGV, handle as Handler as usize, flags);
+        }
+    }
+    if request.has("forwards") {
+        // As Go does with a signal that is none of its own: it found nobody before it, resets, and sends it again.
+        install(libc::SIGSEGV, forward as Handler as usize, libc::SA_SIGINFO | libc::SA_RESTART);
+    }
     if request.has("handles_abort") {
         install(libc::SIGABRT, count as extern "C" fn(c_int) as usize, 0);
     }
@@ -84,11 +98,15 @@ pub(crate) fn report(request: &Request) {
 type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
 
 fn install(signal: c_int, handler: usize, flags: c_int) {
+    install_with(signal, handler, flags | libc::SA_ONSTACK);
+}
+
+fn install_with(signal: c_int, handler: usize, flags: c_int) {
     // SAFETY: zeros are a valid action; the handler has the signature that the flags ask for.
     unsafe {
         let mut action: libc::sigaction = core::mem::zeroed();
         action.sa_sigaction = handler;
-        action.sa_flags = flags | libc::SA_ONSTACK;
+        action.sa_flags = flags;
         libc::sigaddset(&raw mut action.sa_mask, libc::SIGUSR2);
         assert_eq!(libc::sigaction(signal, &raw const action, core::ptr::null_mut()), 0);
     }
@@ -132,6 +150,40 @@ unsafe fn skip_instruction(_: *mut c_void) {
 extern "C" fn reset(signal: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
     say("reset.1\n");
     install(signal, libc::SIG_DFL, 0);
+}
+
+/// Resets the signal, and sends it once more to the thread it came to.
+extern "C" fn forward(signal: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
+    say("forwarded.1\n");
+    install(signal, libc::SIG_DFL, 0);
+    // SAFETY: a number.
+    unsafe { libc::raise(signal) };
+}
+
+/// Installed after the client's: deals with nothing and calls the one it found, as a handler should.
+extern "C" fn call_the_one_before(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    say("in_front.1\n");
+    let found = FOUND.load(Ordering::SeqCst);
+    // SAFETY: the client's handler, which was installed with SA_SIGINFO.
+    let found: Handler = unsafe { core::mem::transmute(found) };
+    found(signal, info, context);
+}
+
+/// What [`call_the_one_before`] calls.
+static FOUND: AtomicUsize = AtomicUsize::new(0);
+
+/// Handlers that come after the client's.
+pub(crate) fn after(request: &Request) {
+    if request.has("in_front") {
+        // SAFETY: a place for the answer.
+        unsafe {
+            let mut found: libc::sigaction = core::mem::zeroed();
+            assert_eq!(libc::sigaction(libc::SIGSEGV, core::ptr::null(), &raw mut found), 0);
+            assert_ne!(found.sa_flags & libc::SA_SIGINFO, 0);
+            FOUND.store(found.sa_sigaction, Ordering::SeqCst);
+        }
+        install(libc::SIGSEGV, call_the_one_before as Handler as usize, libc::SA_SIGINFO);
+    }
 }
 
 extern "C" fn abort(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {

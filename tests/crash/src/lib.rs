@@ -75,6 +75,7 @@ pub fn main() {
         assert!(client.install_signal_handlers(), "a second call says the same");
     }
     hooks::after(&request);
+    handlers::after(&request);
     for n in 0..EVENTS {
         let captured = client.capture(event!("before the end", SOMEBODY, { "n": n }));
         assert!(captured.is_accepted());

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{crash, exceptions, message};
+use common::{Folder, crash, exceptions, message, run_in};
 use quillet_support::Sink;
 use quillet_support::sink::Event;
 use std::os::unix::process::ExitStatusExt;
@@ -35,6 +35,19 @@ fn a_panic_is_reported_with_place_thread_and_stack() {
         assert_eq!(event.property("release"), "1.2.3");
         stack_leads_into_the_program(event);
         assert_eq!(sink.stored().len(), 6, "what was captured before is there too");
+        sink.assert_clean();
+    }
+}
+
+/// On its way the panic drops the last handle, which shuts down as ever.
+#[test]
+fn a_panic_that_unwinds_past_the_last_handle_delivers_everything() {
+    for words in [&["panic", "main", "hook"][..], &["panic", "main", "hook", "spool"]] {
+        let (sink, folder) = (Sink::start(), Folder::new());
+        let ended = run_in(&folder, &sink, words);
+        assert_eq!(ended.status.code(), PANICKED, "{ended:?}");
+        assert_eq!((sink.stored().len(), exceptions(&sink).len()), (6, 1), "{words:?}");
+        assert!(folder.files().is_empty(), "{words:?}: {:?}", folder.files());
         sink.assert_clean();
     }
 }

@@ -105,6 +105,13 @@ fn an_overflowing_stack_is_told_of_where_threads_have_another_one() {
         assert_eq!(event.property("$exception_list")[0]["type"], "SIGSEGV");
         assert!(message(event).contains("probably a stack overflow"), "{}", message(event));
     }
+    // On a thread made by C there is none: the end is not told, and costs no event.
+    let (sink, folder) = (Sink::start(), Folder::new());
+    let ended = run_in(&folder, &sink, &["stack_overflow", "c", "signals", "spool"]);
+    assert_eq!(ended.status.signal(), Some(SEGV), "{ended:?}");
+    let next = recover(&folder, &sink, EVENTS, &["spool"]);
+    assert_eq!((next.number("recovered"), exceptions(&sink).len()), (EVENTS as u64, 0));
+    sink.assert_clean();
     // The calling thread is given one if it has none.
     let (ended, told) = crash_and_recover(&["stack_overflow", "main", "signals", "no_stack"], EVENTS + 1);
     assert!(ended.status.signal().is_some(), "{ended:?}");
@@ -117,6 +124,10 @@ fn what_a_program_does_with_its_signals_is_respected() {
     for words in [
         &["segv", "main", "signals", "handles"][..],
         &["raise_segv", "main", "signals", "handles"],
+        &["segv", "c", "signals", "handles"],
+        &["segv", "std", "signals", "handles_on_own_stack"],
+        &["segv", "c", "signals", "handles_nested"],
+        &["segv", "main", "signals", "handles_once"],
         &["raise_segv", "std", "signals", "handles_plainly"],
         &["raise_segv", "main", "signals", "ignores"],
     ] {
@@ -132,6 +143,10 @@ fn what_a_program_does_with_its_signals_is_respected() {
         (&["segv", "std", "signals", "resets"][..], SEGV),
         (&["raise_segv", "main", "signals", "resets"], SEGV),
         (&["segv", "c", "signals", "aborts"], ABRT),
+        (&["segv", "main", "signals", "forwards"], SEGV),
+        (&["raise_segv", "c", "signals", "forwards"], SEGV),
+        (&["segv", "std", "signals", "in_front"], SEGV),
+        (&["raise_segv", "c", "signals", "in_front"], SEGV),
         (&["segv", "main", "signals", "ignores"], SEGV),
         (&["abort", "main", "signals", "handles_abort"], ABRT),
     ] {
