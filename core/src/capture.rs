@@ -7,13 +7,13 @@ use crate::common::Common;
 use crate::event::Event;
 use crate::limits::FRAME_END_BYTES;
 use crate::ring::Producer;
-use crate::stamp::{Stamp, Stamper};
+use crate::stamp::Stamper;
 use crate::stats::CaptureError;
 use crate::uuid::Uuid;
-use crate::wire::event::{FRAME_TAIL, Survey, measure, stamp, survey, write};
+use crate::wire::event::{FRAME_TAIL, stamp, survey, write};
 use crate::wire::plain;
 use crate::wire::timestamp::Timestamp;
-use crate::wire::writer::Writer;
+use crate::wire::writer::{Out, Writer};
 
 /// The producing end of a ring, with what it takes to capture: identity, time, limits.
 ///
@@ -106,33 +106,40 @@ impl<'m> Lane<'m> {
         common: &Common<'_>,
         now: Timestamp,
     ) -> Result<Uuid, CaptureError> {
-        let survey = survey(event, common)?;
+        let may_hide = survey(event, common)?;
         if !self.has_room_for_event() {
             return Err(CaptureError::Full);
         }
         let stamp = stamp(event, &mut self.stamper, now);
-        let Ok(mut grant) = self.producer.grant(survey.bytes) else {
-            return self.capture_exactly(event, &survey, &stamp, common);
-        };
-        let mut writer = Writer::new(grant.bytes_mut());
-        write(event, &survey, &self.stamper, &stamp, common, FRAME_TAIL, &mut writer)?;
-        match writer.finish() {
-            Some(len) if len <= self.frame_bytes_max => {
-                grant.commit(len);
-                Ok(self.stamper.uuid(&stamp))
+        // Whatever there is in one piece. Where that was too little, writing has measured how much is wanted.
+        let mut wanted = 0;
+        loop {
+            let mut grant = match wanted {
+                0 => self.producer.grant_most(self.frame_bytes_max),
+                bytes => self.producer.grant(bytes).map_err(|_| CaptureError::Full)?,
+            };
+            let mut writer = Writer::new(grant.bytes_mut());
+            write(event, may_hide, &self.stamper, &stamp, common, &mut writer)?;
+            writer.bytes(FRAME_TAIL);
+            let bytes = writer.wanted();
+            if bytes > self.frame_bytes_max {
+                return Err(CaptureError::TooLarge);
             }
-            Some(_) => Err(CaptureError::TooLarge),
-            None => {
-                drop(grant);
-                self.capture_exactly(event, &survey, &stamp, common)
+            if writer.finish().is_some() {
+                grant.commit(bytes);
+                return Ok(self.stamper.uuid(&stamp));
             }
+            // Only a value that writes something else each time can differ from its own measure.
+            if wanted != 0 {
+                return Err(CaptureError::InvalidValue);
+            }
+            wanted = bytes;
         }
     }
 
     /// Whether there may be one more undecided event. Once in `events_max` captures the answer needs a look at the other
     /// end's cache line; nothing else of a usual capture is unusual then.
-    #[cold]
-    #[inline(never)]
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
     fn has_room_for_event(&mut self) -> bool {
         let has_room = self.producer.has_room_for_event(self.events_max);
         self.committed_end = self.producer.released_at_least().wrapping_add(self.events_max);
@@ -142,28 +149,5 @@ impl<'m> Lane<'m> {
     /// The producer, for its counts.
     pub fn producer(&self) -> &Producer<'m> {
         &self.producer
-    }
-
-    /// The estimate did not fit, or too much had to be escaped: measure, then decide.
-    #[cold]
-    #[inline(never)]
-    fn capture_exactly(
-        &mut self,
-        event: &Event<'_>,
-        survey: &Survey,
-        stamp: &Stamp,
-        common: &Common<'_>,
-    ) -> Result<Uuid, CaptureError> {
-        let bytes = measure(event, survey, &self.stamper, stamp, common, FRAME_TAIL)?;
-        if bytes > self.frame_bytes_max {
-            return Err(CaptureError::TooLarge);
-        }
-        let mut grant = self.producer.grant(bytes).map_err(|_| CaptureError::Full)?;
-        let mut writer = Writer::new(grant.bytes_mut());
-        write(event, survey, &self.stamper, stamp, common, FRAME_TAIL, &mut writer)?;
-        // Only a value that writes something else each time can differ from its own measure.
-        let len = writer.finish().ok_or(CaptureError::InvalidValue)?;
-        grant.commit(len);
-        Ok(self.stamper.uuid(stamp))
     }
 }

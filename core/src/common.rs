@@ -5,11 +5,12 @@
 
 use core::fmt;
 
+use crate::event::Event;
 use crate::limits::{DEPTH_MAX, SUPER_PROPERTIES_MAX};
 use crate::property::{DOLLAR_MASK, Property, Value, is_always_reserved, key_mask};
 use crate::raw::RawJson;
 use crate::stats::CaptureError;
-use crate::wire::event::write_value;
+use crate::wire::event::{hides, write_value};
 use crate::wire::writer::{Out, Writer};
 use crate::wire::{LIB_NAME, LIB_VERSION, escape, key};
 
@@ -37,9 +38,12 @@ pub struct Common<'a> {
     block: &'a [u8],
     len: usize,
     mask: u64,
-    /// Whether some property says what is not PostHog's: then any key of an event's may be the same.
-    has_names: bool,
+    /// How the block is written for an event that may have a key of the same name. Only where there are super properties:
+    /// a program which has none does not link that.
+    without: Option<WriteWithout>,
 }
+
+type WriteWithout = fn(&Common<'_>, &Event<'_>, &mut Writer<'_>);
 
 impl<'a> Common<'a> {
     /// Bytes that [`render`](Common::render) needs for `properties`, at most.
@@ -96,7 +100,7 @@ impl<'a> Common<'a> {
         let len = out.finish().ok_or(CommonError::NoRoom)?;
         let block = memory.get_mut(..block_bytes(len)).ok_or(CommonError::NoRoom)?;
         block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
-        Ok(Self { block, len, mask, has_names: mask != DOLLAR_MASK })
+        Ok(Self { block, len, mask, without: if properties.is_empty() { None } else { Some(write_without) } })
     }
 
     /// The same snapshot over another copy of its bytes, for owners that keep them beside it.
@@ -105,7 +109,7 @@ impl<'a> Common<'a> {
     #[must_use]
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub fn over<'b>(&self, block: &'b [u8]) -> Common<'b> {
-        Common { block, len: self.len, mask: self.mask, has_names: self.has_names }
+        Common { block, ..*self }
     }
 
     /// The properties as JSON, without the braces around them.
@@ -146,7 +150,7 @@ impl<'a> Common<'a> {
         let len = out.finish().filter(|_| count >= 2)?;
         let block = memory.get_mut(..block_bytes(len))?;
         block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
-        Some(Self { block, len, mask, has_names: mask != DOLLAR_MASK })
+        Some(Self { block, len, mask, without: if count == 2 { None } else { Some(write_without) } })
     }
 
     /// The rendered bytes, padding included.
@@ -159,14 +163,16 @@ impl<'a> Common<'a> {
         self.mask
     }
 
+    /// Whether some property says what is not PostHog's: then any key of an event's may be the same.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn has_names(&self) -> bool {
-        self.has_names
+        self.mask & !DOLLAR_MASK != 0
     }
 
+    /// Writes all but what an event says itself; `None` if none can say the same, so that the block is written as it is.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn padded_len(&self) -> usize {
-        self.block.len()
+    pub(crate) fn without(&self) -> Option<WriteWithout> {
+        self.without
     }
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
@@ -183,24 +189,6 @@ impl<'a> Common<'a> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn write(&self, out: &mut impl Out) {
         out.block(self.block, self.len);
-    }
-
-    /// Writes what no key for which `hidden` is true says itself.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn write_without(&self, out: &mut impl Out, hidden: impl Fn(&[u8]) -> bool) {
-        let text = self.block.get(..self.len).unwrap_or_default();
-        let mut rest = text.get(OPEN.len()..).unwrap_or_default();
-        out.bytes(OPEN.as_bytes());
-        // `$lib` comes first and nothing hides it, so every later property may begin with its comma.
-        while !rest.is_empty() {
-            let (name, len) = first_property(rest);
-            let (property, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            if !hidden(name) {
-                out.bytes(property);
-            }
-            rest = behind;
-        }
     }
 }
 
@@ -224,7 +212,7 @@ impl Default for Common<'static> {
             head.copy_from_slice(TEXT.as_bytes());
             block
         };
-        Common { block: &BLOCK, len: TEXT.len(), mask: DOLLAR_MASK, has_names: false }
+        Common { block: &BLOCK, len: TEXT.len(), mask: DOLLAR_MASK, without: None }
     }
 }
 
@@ -259,6 +247,24 @@ impl core::error::Error for CommonError {}
 impl From<CommonError> for CaptureError {
     fn from(_: CommonError) -> Self {
         CaptureError::InvalidValue
+    }
+}
+
+/// Writes what the event does not say itself.
+#[cold]
+#[inline(never)]
+fn write_without(common: &Common<'_>, event: &Event<'_>, out: &mut Writer<'_>) {
+    let text = common.block.get(..common.len).unwrap_or_default();
+    let mut rest = text.get(OPEN.len()..).unwrap_or_default();
+    out.bytes(OPEN.as_bytes());
+    // `$lib` comes first and nothing hides it, so every later property may begin with its comma.
+    while !rest.is_empty() {
+        let (name, len) = first_property(rest);
+        let (property, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+        if !hides(event, name) {
+            out.bytes(property);
+        }
+        rest = behind;
     }
 }
 
@@ -312,6 +318,32 @@ mod tests {
             text = &text[len..];
         }
         assert_eq!(names, ["$lib", "$lib_version", "a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_the_event_says_itself_is_left_out_whatever_it_is_called() {
+        for name in ["plan", "$app_version"] {
+            let mut memory = [0; 256];
+            let (supers, own) =
+                ([Property::new(name, "theirs"), Property::new("x", 1)], [Property::new(name, "its own")]);
+            for (common, expected) in [
+                (&supers[..], std::format!("\"x\":1,\"{name}\":\"its own\"}}}}")),
+                (&supers[..1], std::format!(",\"{name}\":\"its own\"}}}}")),
+            ] {
+                let common = Common::render(&mut memory, common).unwrap();
+                let mut adopted = [0; 256];
+                let adopted = Common::adopt(&mut adopted, common.members()).unwrap();
+                for common in [common, adopted] {
+                    let mut out = [0; 512];
+                    let event = Event::new("event", "id").properties(&own);
+                    let mut stamper = crate::Stamper::new([1, 2]);
+                    let written = event.encode(&mut stamper, &common, crate::Timestamp::default(), &mut out).unwrap();
+                    let text = std::str::from_utf8(&out[..written.len]).unwrap();
+                    assert!(text.ends_with(&expected), "{text}");
+                    assert_eq!(text.matches(name).count(), 1, "{text}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -208,13 +208,34 @@ pub(crate) const fn key_mask(key: &[u8]) -> u64 {
     }
     let mix = key[0] as usize ^ (key[key.len() - 1] as usize).wrapping_mul(5) ^ key.len().wrapping_mul(11);
     // 63 is taken: it shares a bit with 62.
-    let bit = mix & 63;
-    1 << if bit == 63 { 62 } else { bit }
+    let bit = if mix & 63 == 63 { 62 } else { mix & 63 };
+    if cfg!(target_pointer_width = "64") {
+        return 1 << bit;
+    }
+    // In registers of 32 bits a shift by so much would be a call.
+    let half = (1u32 << (bit & 31)) as u64;
+    if bit < 32 { half } else { half << 32 }
 }
 
 /// Whether the client writes this key into every event.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) const fn is_always_reserved(key: &[u8]) -> bool {
-    matches!(key, b"$lib" | b"$lib_version")
+    is_same(key, b"$lib") || is_same(key, b"$lib_version")
+}
+
+/// Whether two texts are the same; without the compiler's `memcmp`, which is larger than this.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+pub(crate) const fn is_same(mut a: &[u8], mut b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    while let (Some((x, others)), Some((y, rest))) = (a.split_first(), b.split_first()) {
+        if *x != *y {
+            return false;
+        }
+        (a, b) = (others, rest);
+    }
+    true
 }
 
 impl fmt::Debug for Key<'_> {

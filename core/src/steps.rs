@@ -159,11 +159,6 @@ impl<'a> StepsRead<'a> {
         self.iter().next().is_none()
     }
 
-    /// Bytes they take in an event, at most.
-    pub(crate) const fn len(&self) -> usize {
-        self.text.len()
-    }
-
     /// The JSON of each, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let wanted = self.owner;

@@ -244,6 +244,13 @@ impl<'m> WriteHalf<'m> {
         Reserved { half: self, start, len }
     }
 
+    /// Looks how long the run is by now, unless it is known to have `bytes` left.
+    pub(super) fn look_for(&mut self, bytes: usize) {
+        if bytes > self.run() {
+            self.place(bytes);
+        }
+    }
+
     /// A frame that ends at `end` begins a lap: the one before ended at the head, with or without a gap. The lap whose
     /// watermark this overwrites is behind the tail, or there would not have been room.
     #[cold]

@@ -54,6 +54,13 @@ impl<'m> Producer<'m> {
         self.half.run()
     }
 
+    /// As [`grant_up_to`](Producer::grant_up_to), but the other end is looked at where less than `bytes` are known to be free:
+    /// little only near the end of a lap, or where there is no more.
+    pub(crate) fn grant_most(&mut self, bytes: usize) -> Grant<'_, 'm> {
+        self.half.look_for(bytes);
+        self.grant_up_to(bytes)
+    }
+
     /// Whether fewer than `limit` events are pending. Looks at the other end's cache line only when the count as last
     /// seen says no.
     #[inline]

@@ -1,8 +1,8 @@
 //! One event becomes one JSON object.
 //!
 //! In: an [`Event`], a stamp and what is common to all events. Out: bytes, through [`Out`], or a [`CaptureError`] before
-//! anything is published. One survey over the event checks what the server would refuse the whole batch for and adds up
-//! how much room is enough; then everything is written in one pass.
+//! anything is published. One survey over the event checks what the server would refuse the whole batch for; then everything
+//! is written in one pass, which also says how much room it took or would take.
 //!
 //! Every frame has the same beginning, of fixed width, so that uuid and time can be found, and on a device without a
 //! clock be put right, without parsing:
@@ -11,17 +11,17 @@
 //! {"uuid":"…36…","timestamp":"…27…","event":"…","distinct_id":"…","properties":{"$lib":"quillet", … }},\n
 //! ```
 
-use super::exception::{room_for_exception, write_exception};
+use super::exception::write_exception;
 use super::key;
 use super::writer::{Out, Writer};
 use crate::common::Common;
-use crate::event::{EVENT_KEY, Event, ID_KEY, NAME_SLOT_BYTES, Name, Rare};
+use crate::event::{EVENT_KEY, Event, ID_KEY, Name, Rare};
 use crate::exception::Exception;
 use crate::limits::{DEPTH_MAX, DISTINCT_ID_CHARS_MAX, EVENT_NAME_BYTES_MAX, KEY_BYTES_MAX};
-use crate::property::{DOLLAR_MASK, KEY_SLOT_BYTES, Key, Property, Value, is_always_reserved, key_mask};
+use crate::property::{DOLLAR_MASK, Key, Property, Value, is_always_reserved, is_same, key_mask};
 use crate::raw::RawJson;
 use crate::serialize::SerializeError;
-use crate::stamp::{HEAD_SLOT_BYTES, Stamp, Stamper};
+use crate::stamp::{Stamp, Stamper};
 use crate::stats::CaptureError;
 use crate::uuid::Uuid;
 use crate::wire::timestamp::Timestamp;
@@ -41,7 +41,7 @@ pub(crate) enum Shape<'a> {
 /// which never makes one does not link the code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RareEncoding {
-    survey: fn(&Event<'_>, &Rare<'_>) -> Result<usize, CaptureError>,
+    survey: fn(&Event<'_>, &Rare<'_>) -> Result<(), CaptureError>,
     stamp: fn(&Rare<'_>, &mut Stamper, Timestamp) -> Stamp,
     id: fn(&Event<'_>, &Rare<'_>, &Uuid, &mut Writer<'_>),
     properties: fn(&Event<'_>, &Rare<'_>, &mut Writer<'_>) -> Result<(), CaptureError>,
@@ -61,9 +61,6 @@ pub(crate) static RARE_ENCODING: RareEncoding = RareEncoding {
 /// What ends an event in the ring; without the last two bytes, anywhere else.
 pub(crate) const FRAME_TAIL: &[u8; 4] = b"}},\n";
 pub(crate) const EVENT_TAIL: &[u8; 2] = b"}}";
-
-/// Room beyond the sum of the lengths: brackets, quotes, padded stores, a few escapes.
-const SLACK: usize = 96;
 
 impl Event<'_> {
     /// Writes the event into `out` as one JSON object, for users with a queue or transport of their own.
@@ -94,10 +91,11 @@ impl Event<'_> {
         now: Timestamp,
         out: &mut [u8],
     ) -> Result<Encoded, CaptureError> {
-        let survey = survey(self, common)?;
+        let may_hide = survey(self, common)?;
         let stamp = stamp(self, stamper, now);
         let mut writer = Writer::new(out);
-        write(self, &survey, stamper, &stamp, common, EVENT_TAIL, &mut writer)?;
+        write(self, may_hide, stamper, &stamp, common, &mut writer)?;
+        writer.bytes(EVENT_TAIL);
         let len = writer.finish().ok_or(CaptureError::TooLarge)?;
         Ok(Encoded { len, uuid: stamper.uuid(&stamp) })
     }
@@ -133,26 +131,16 @@ pub struct Encoded {
     pub uuid: Uuid,
 }
 
-/// What one look over an event found.
-pub(crate) struct Survey {
-    /// Bytes that are enough unless much has to be escaped.
-    pub(crate) bytes: usize,
-    /// Union of the keys' masks.
-    mask: u64,
-}
-
-/// Checks what can be checked before anything is written and adds up the room.
+/// Checks what can be checked before anything is written. Returns whether a key may be that of a super property.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
-pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<Survey, CaptureError> {
+pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<bool, CaptureError> {
     let mut mask = 0;
-    let mut bytes = HEAD_SLOT_BYTES + NAME_SLOT_BYTES + SLACK + common.padded_len() + event.distinct_id.len();
     if let Name::Text(name) = event.name {
         let len = name.len();
         if len.wrapping_sub(1) >= EVENT_NAME_BYTES_MAX {
             return Err(if len == 0 { CaptureError::EmptyEventName } else { CaptureError::EventNameTooLong });
         }
     }
-    bytes += event.name().len();
     for property in event.properties {
         match property.key {
             Key::Literal(literal) => mask |= literal.mask,
@@ -164,20 +152,15 @@ pub(crate) fn survey(event: &Event<'_>, common: &Common<'_>) -> Result<Survey, C
                 mask |= key_mask(key);
             }
         }
-        bytes = bytes.wrapping_add(KEY_SLOT_BYTES + property.key().len()).wrapping_add(match property.value {
-            Value::Str(text) => text.len() + 2,
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) | Value::Float32(_) => 32,
-            ref nested => estimate(nested, DEPTH_MAX),
-        });
     }
     check_id(event)?;
     if let Some(rare) = event.odd() {
-        bytes = bytes.wrapping_add((rare.encoding.survey)(event, rare)?);
+        (rare.encoding.survey)(event, rare)?;
     }
     if mask & DOLLAR_MASK != 0 {
         check_dollar_keys(event)?;
     }
-    Ok(Survey { bytes, mask })
+    Ok(mask & common.mask() != 0)
 }
 
 /// The event's uuid and time.
@@ -189,15 +172,16 @@ pub(crate) fn stamp(event: &Event<'_>, stamper: &mut Stamper, now: Timestamp) ->
     }
 }
 
-/// Writes the event. Fails only for values: nested too deeply, or not JSON.
+/// Writes the event but for what ends it; `may_hide` is what its survey said. Fails only for values: nested too deeply, or
+/// not JSON.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) fn write(
     event: &Event<'_>,
-    survey: &Survey,
+    may_hide: bool,
     stamper: &Stamper,
     stamp: &Stamp,
     common: &Common<'_>,
-    tail: &[u8],
     out: &mut Writer<'_>,
 ) -> Result<(), CaptureError> {
     out.head(stamper.head(), stamp);
@@ -214,11 +198,10 @@ pub(crate) fn write(
         Some(rare) => (rare.encoding.id)(event, rare, &stamper.uuid(stamp), out),
         None => out.escaped(event.distinct_id),
     }
-    // Both only touch the client's own keys or super properties; neither is common.
-    if survey.mask & common.mask() != 0 || odd.is_some() {
-        common.write_without(out, |name| hides(event, name));
-    } else {
-        common.write(out);
+    // Both only matter where there are super properties, and neither is common.
+    match common.without() {
+        Some(write_without) if may_hide || odd.is_some() => write_without(common, event, out),
+        _ => common.write(out),
     }
     if let Some(rare) = odd {
         (rare.encoding.properties)(event, rare, out)?;
@@ -226,24 +209,7 @@ pub(crate) fn write(
     for property in event.properties {
         write_property(out, property, DEPTH_MAX)?;
     }
-    out.bytes(tail);
     Ok(())
-}
-
-/// Bytes the event takes exactly. For when an estimate does not fit.
-#[cold]
-#[inline(never)]
-pub(crate) fn measure(
-    event: &Event<'_>,
-    survey: &Survey,
-    stamper: &Stamper,
-    stamp: &Stamp,
-    common: &Common<'_>,
-    tail: &[u8],
-) -> Result<usize, CaptureError> {
-    let mut writer = Writer::new(&mut []);
-    write(event, survey, stamper, stamp, common, tail, &mut writer)?;
-    Ok(writer.wanted())
 }
 
 /// Bytes one value takes exactly.
@@ -264,6 +230,10 @@ fn write_property<O: Out>(out: &mut O, property: &Property<'_>, depth: usize) ->
             out.byte(b':');
         }
     }
+    if !cfg!(target_pointer_width = "64") {
+        return write_value(out, &property.value, depth);
+    }
+    // The usual ones here, inlined into the one caller.
     match property.value {
         Value::Str(text) => out.string(text),
         Value::Int(value) => out.int(value),
@@ -321,6 +291,9 @@ fn write_object<O: Out>(out: &mut O, properties: &[Property<'_>], depth: usize) 
 }
 
 fn write_raw<O: Out>(out: &mut O, raw: &RawJson<'_>, depth: usize) -> Result<(), CaptureError> {
+    if !cfg!(target_pointer_width = "64") {
+        return write_raw_small(out, raw.as_str().as_bytes(), depth);
+    }
     // A value of the event's own may be as deep as any that was checked; only inside others is its depth looked for.
     if depth < DEPTH_MAX && raw.depth() > depth {
         return Err(CaptureError::TooDeep);
@@ -329,22 +302,28 @@ fn write_raw<O: Out>(out: &mut O, raw: &RawJson<'_>, depth: usize) -> Result<(),
     Ok(())
 }
 
-/// About how much room a nested value takes; too little is put right by measuring.
-#[inline(never)]
-fn estimate(value: &Value<'_>, depth: usize) -> usize {
-    let Some(deeper) = depth.checked_sub(1) else { return 0 };
-    match value {
-        Value::Str(text) => text.len() + 2,
-        Value::Array(values) => {
-            values.iter().fold(2, |sum: usize, value| sum.saturating_add(1).saturating_add(estimate(value, deeper)))
+/// The same byte by byte, in one go: for processors that would rather have the flash.
+fn write_raw_small<O: Out>(out: &mut O, json: &[u8], depth: usize) -> Result<(), CaptureError> {
+    let (mut open, mut in_string, mut is_escaped) = (0usize, false, false);
+    for &byte in json {
+        if in_string {
+            in_string = is_escaped || byte != b'"';
+            is_escaped = !is_escaped && byte == b'\\';
+        } else {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => continue,
+                b'"' => in_string = true,
+                b'{' | b'[' => open += 1,
+                b'}' | b']' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            if open > depth {
+                return Err(CaptureError::TooDeep);
+            }
         }
-        Value::Object(properties) => properties.iter().fold(2, |sum: usize, property| {
-            sum.saturating_add(4 + property.key().len()).saturating_add(estimate(&property.value, deeper))
-        }),
-        Value::Raw(raw) => raw.as_str().len(),
-        Value::Typed(_) => 256,
-        _ => 32,
+        out.byte(byte);
     }
+    Ok(())
 }
 
 /// Whether the distinct id is one that the server takes as it is.
@@ -366,27 +345,40 @@ fn check_odd_id(event: &Event<'_>) -> Result<(), CaptureError> {
     if id.is_empty() && stands_in {
         return Ok(());
     }
-    if id.chars().all(is_white_space) {
-        return Err(CaptureError::EmptyDistinctId);
+    let (mut count, mut is_blank) = (0, true);
+    for c in id.chars() {
+        (count, is_blank) = (count + 1, is_blank && is_white_space(c));
     }
-    // Bytes that begin a character; all others have the form 10xxxxxx.
-    if id.bytes().filter(|&byte| byte & 0xc0 != 0x80).count() > DISTINCT_ID_CHARS_MAX {
-        return Err(CaptureError::DistinctIdTooLong);
+    match () {
+        () if is_blank => Err(CaptureError::EmptyDistinctId),
+        () if count > DISTINCT_ID_CHARS_MAX => Err(CaptureError::DistinctIdTooLong),
+        () => Ok(()),
     }
-    Ok(())
 }
 
-/// As [`char::is_whitespace`], without its table: in firmware nothing else would need that.
+/// As [`char::is_whitespace`], with a smaller table: in firmware nothing else would need that one.
 fn is_white_space(c: char) -> bool {
-    matches!(c, '\t'..='\r' | ' ' | '\u{85}' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}')
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+    /// First and last of each group.
+    const GROUPS: [[u16; 2]; 10] = [
+        [0x09, 0x0d],
+        [0x20, 0x20],
+        [0x85, 0x85],
+        [0xa0, 0xa0],
+        [0x1680, 0x1680],
+        [0x2000, 0x200a],
+        [0x2028, 0x2029],
+        [0x202f, 0x202f],
+        [0x205f, 0x205f],
+        [0x3000, 0x3000],
+    ];
+    let c = u32::from(c);
+    GROUPS.iter().any(|&[first, last]| (u32::from(first)..=u32::from(last)).contains(&c))
 }
 
-/// Checks and room of what few events say.
+/// Checks of what few events say.
 #[cold]
 #[inline(never)]
-fn survey_rare(event: &Event<'_>, rare: &Rare<'_>) -> Result<usize, CaptureError> {
-    let mut bytes = 256usize;
+fn survey_rare(event: &Event<'_>, rare: &Rare<'_>) -> Result<(), CaptureError> {
     for property in [rare.set, rare.set_once].into_iter().flatten() {
         if property.key().is_empty() {
             return Err(CaptureError::EmptyKey);
@@ -394,15 +386,12 @@ fn survey_rare(event: &Event<'_>, rare: &Rare<'_>) -> Result<usize, CaptureError
         if property.key().len() > KEY_BYTES_MAX {
             return Err(CaptureError::KeyTooLong);
         }
-        bytes = bytes.saturating_add(8 + property.key().len()).saturating_add(estimate(&property.value, DEPTH_MAX));
     }
     for (kind, name) in rare.groups {
         if kind.is_empty() || name.is_empty() {
             return Err(CaptureError::MissingField);
         }
-        bytes = bytes.saturating_add(kind.len() + name.len() + 6);
     }
-    bytes = rare.unset.iter().fold(bytes, |sum, key| sum.saturating_add(key.len() + 3));
     let no_person = rare.person_profile == Some(false) || rare.anonymous;
     match rare.shape {
         // The server drops these without a word when no person may be made of them.
@@ -419,7 +408,6 @@ fn survey_rare(event: &Event<'_>, rare: &Rare<'_>) -> Result<usize, CaptureError
             if event.properties.iter().any(|property| is_alias_key(property.key().as_bytes())) {
                 return Err(CaptureError::ReservedKey);
             }
-            bytes = bytes.saturating_add(alias.len() + event.distinct_id.len());
         }
         Shape::Group { group_type, group_key } => {
             if group_type.trim().is_empty() || group_key.trim().is_empty() {
@@ -430,12 +418,10 @@ fn survey_rare(event: &Event<'_>, rare: &Rare<'_>) -> Result<usize, CaptureError
             {
                 return Err(CaptureError::DistinctIdTooLong);
             }
-            bytes = bytes.saturating_add(2 * (group_type.len() + group_key.len()));
         }
-        Shape::Exception(exception) => bytes = bytes.saturating_add(room_for_exception(exception)),
-        Shape::Capture | Shape::Identify | Shape::Person => {}
+        Shape::Capture | Shape::Identify | Shape::Person | Shape::Exception(_) => {}
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Properties with names of PostHog's own: most are the caller's good right.
@@ -450,7 +436,9 @@ fn check_dollar_keys(event: &Event<'_>) -> Result<(), CaptureError> {
         if is_reserved {
             return Err(CaptureError::ReservedKey);
         }
-        if property.key() == key::COOKIELESS_MODE && !matches!(property.value, Value::Bool(_)) {
+        if is_same(property.key().as_bytes(), key::COOKIELESS_MODE.as_bytes())
+            && !matches!(property.value, Value::Bool(_))
+        {
             return Err(CaptureError::InvalidValue);
         }
     }
@@ -488,7 +476,7 @@ fn is_reserved(rare: &Rare<'_>, name: &str) -> bool {
 /// Whether the event says this super property itself.
 #[cold]
 #[inline(never)]
-fn hides(event: &Event<'_>, name: &[u8]) -> bool {
+pub(crate) fn hides(event: &Event<'_>, name: &[u8]) -> bool {
     if is_always_reserved(name) {
         return false;
     }
@@ -603,4 +591,55 @@ pub(crate) fn write_key<O: Out>(out: &mut O, name: &str) {
     out.bytes(b",");
     out.string(name);
     out.bytes(b":");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the writer for small processors makes of a text, and what that for all others makes of it.
+    fn both_ways(json: &str, depth: usize) -> [Result<std::vec::Vec<u8>, CaptureError>; 2] {
+        let raw = RawJson::parse(json).unwrap();
+        let (mut small, mut large) = ([0; 512], [0; 512]);
+        let mut out = Writer::new(&mut small);
+        let written = write_raw_small(&mut out, json.as_bytes(), depth);
+        let len = out.finish().unwrap();
+        let mut out = Writer::new(&mut large);
+        let expected = write_raw(&mut out, &raw, depth);
+        let expected_len = out.finish().unwrap();
+        [written.map(|()| small[..len].to_vec()), expected.map(|()| large[..expected_len].to_vec())]
+    }
+
+    #[test]
+    fn json_is_minified_and_bounded_byte_by_byte_as_in_runs() {
+        for json in ["null", " [ 1 , 2.5e3 ]\n", "\"a \\\" [ b\\\\\"", "{ \"a b\" : [ { } , \"]]\\\\\" ] }", "[[[]]]"] {
+            for depth in 0..5 {
+                let [small, large] = both_ways(json, depth);
+                assert_eq!(small, large, "{json} {depth}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_written_the_same_both_ways(
+            texts in proptest::collection::vec(r#"[ -~é]{0,6}"#, 0..5),
+            blank in "[ \t\n\r]{0,3}",
+            depth in 0..4usize,
+        ) {
+            let list = serde_json::to_string_pretty(&texts).unwrap().replace(',', &std::format!(",{blank}"));
+            prop_assume!(RawJson::parse(&list).is_ok());
+            let [small, large] = both_ways(&list, depth);
+            prop_assert_eq!(small, large);
+        }
+    }
+
+    #[test]
+    fn white_space_is_what_the_standard_library_says_it_is() {
+        for c in '\0'..=char::MAX {
+            assert_eq!(is_white_space(c), c.is_whitespace(), "{c:?}");
+        }
+    }
 }

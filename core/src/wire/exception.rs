@@ -11,11 +11,6 @@ use super::key;
 use super::writer::Out;
 use crate::exception::{Cause, Exception, Frame, Image, Mechanism, Place};
 
-/// Bytes of a frame, of a cause and of an image without their texts, at most.
-const FRAME_BYTES: usize = 192;
-const CAUSE_BYTES: usize = 144;
-const IMAGE_BYTES: usize = 256;
-
 /// What PostHog calls the machine that addresses belong to.
 const ARCH: &str = if cfg!(target_arch = "x86_64") {
     "x86_64"
@@ -41,27 +36,6 @@ const IMAGE_TYPE: &str = if cfg!(target_vendor = "apple") {
 } else {
     "elf"
 };
-
-/// Bytes that are enough unless much has to be escaped.
-pub(super) fn room_for_exception(exception: &Exception<'_>) -> usize {
-    let place = exception.place.map_or("", |place| place.file);
-    let texts = [exception.type_name, exception.message, place, place].into_iter().chain(
-        [exception.source, exception.fingerprint, exception.stack_text, exception.thread_name].into_iter().flatten(),
-    );
-    let texts = texts.fold(512usize, |sum, text| sum.saturating_add(text.len()));
-    let frames = exception.kept_addresses().len().saturating_mul(FRAME_BYTES);
-    let frames = exception.kept_frames().iter().fold(frames, |sum, frame| {
-        sum.saturating_add(FRAME_BYTES).saturating_add(frame.function.len()).saturating_add(frame.file.len())
-    });
-    let causes = exception.kept_causes().iter().fold(0usize, |sum, cause| {
-        sum.saturating_add(CAUSE_BYTES).saturating_add(cause.type_name.len()).saturating_add(cause.message.len())
-    });
-    let images = used_images(exception).fold(0usize, |sum, image| {
-        sum.saturating_add(IMAGE_BYTES).saturating_add(image.file.len()).saturating_add(2 * image.build_id.len())
-    });
-    let steps = exception.steps.len();
-    [frames, causes, images, steps].into_iter().fold(texts, usize::saturating_add)
-}
 
 /// Writes everything about the exception; its steps only `with_steps`, because an event may bring its own.
 pub(super) fn write_exception<O: Out>(out: &mut O, exception: &Exception<'_>, with_steps: bool) {
@@ -318,7 +292,6 @@ mod tests {
         let mut counter = Writer::new(&mut []);
         write_exception(&mut counter, exception, true);
         assert_eq!(counter.wanted(), len);
-        assert!(len <= room_for_exception(exception), "{len} > {}", room_for_exception(exception));
         let text = std::str::from_utf8(&memory[1..len]).unwrap();
         serde_json::from_str(&std::format!("{{{text}}}")).unwrap()
     }

@@ -405,7 +405,7 @@ mod tests {
     use crate::stamp::Stamper;
     use crate::wire::event as encoder;
     use crate::wire::timestamp::Timestamp;
-    use crate::wire::writer::Writer;
+    use crate::wire::writer::{Out, Writer};
     use crate::{event, props};
 
     const NOW: Timestamp = Timestamp::from_unix_ms(1_795_424_400_250);
@@ -423,12 +423,13 @@ mod tests {
 
     /// What the encoder for everything makes of it.
     fn general(event: &Event<'_>, common: &Common<'_>) -> Option<Vec<u8>> {
-        let survey = encoder::survey(event, common).ok()?;
+        let may_hide = encoder::survey(event, common).ok()?;
         let mut stamper = Stamper::new([1, 2]);
         let stamp = stamper.stamp(NOW);
         let mut memory = vec![0; 1 << 20];
         let mut writer = Writer::new(&mut memory);
-        encoder::write(event, &survey, &stamper, &stamp, common, FRAME_TAIL, &mut writer).ok()?;
+        encoder::write(event, may_hide, &stamper, &stamp, common, &mut writer).ok()?;
+        writer.bytes(FRAME_TAIL);
         let len = writer.finish()?;
         memory.truncate(len);
         Some(memory)
