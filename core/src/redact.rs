@@ -181,7 +181,7 @@ fn write_text(sink: &mut dyn JsonSink, text: &str) -> Result<(), SerializeError>
         let (run, escape) = escape::next_run(rest);
         sink.write(rest.get(..run).unwrap_or_default())?;
         let Some(escape) = escape else { break };
-        sink.write(escape)?;
+        sink.write(escape.as_bytes())?;
         rest = rest.get(run + 1..).unwrap_or_default();
     }
     sink.write(b"\"")

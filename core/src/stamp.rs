@@ -4,14 +4,20 @@
 
 use crate::uuid::{Prng, Uuid, hex_digits};
 use crate::wire::digits::{divide, three_digits};
-use crate::wire::timestamp::Timestamp;
+use crate::wire::timestamp::{Timestamp, put_second};
 
 /// How far a lane's timestamps may run ahead of its clock, in microseconds, to keep events of a burst apart.
 const AHEAD_MICROS_MAX: u64 = 5_000;
 
-/// The beginning of every frame: `{"uuid":"…","timestamp":"…`, with place-holders.
-const HEAD: &[u8; HEAD_BYTES] =
-    b"{\"uuid\":\"00000000-0000-0000-0000-000000000000\",\"timestamp\":\"1970-01-01T00:00:00.000000Z";
+/// The beginning of every frame: `{"uuid":"…","timestamp":"…`, with place-holders, and padded.
+const HEAD: [u8; HEAD_SLOT_BYTES] = {
+    const TEXT: &[u8; HEAD_BYTES] =
+        b"{\"uuid\":\"00000000-0000-0000-0000-000000000000\",\"timestamp\":\"1970-01-01T00:00:00.000000Z";
+    let mut slot = [b' '; HEAD_SLOT_BYTES];
+    let (text, _) = slot.split_at_mut(HEAD_BYTES);
+    text.copy_from_slice(TEXT);
+    slot
+};
 
 /// Bytes of a frame's beginning.
 pub(crate) const HEAD_BYTES: usize = 87;
@@ -38,8 +44,8 @@ pub struct Stamper {
     last: u64,
     /// First microsecond of the millisecond that `head` and `high` tell.
     ms_start: u64,
-    /// First microsecond of the second that `head` tells.
-    second_start: u64,
+    /// Seconds since 1970 that `head` tells.
+    second: u64,
     /// The first half of the uuids of this millisecond, or of the one given last, in memory order.
     high: u64,
     /// The beginning of the frames of this millisecond, or of the one that time or uuid were given for last.
@@ -59,11 +65,7 @@ impl Stamper {
     /// A stamper whose uuids follow from `seed`. Two with the same seed make the same uuids: seed each from the system's
     /// entropy, or on a device from whatever differs between boots.
     pub fn new(seed: [u64; 2]) -> Self {
-        let mut head = [b' '; HEAD_SLOT_BYTES];
-        for (to, from) in head.iter_mut().zip(HEAD) {
-            *to = *from;
-        }
-        Self { prng: Prng::new(seed), last: 0, ms_start: NO_MS, second_start: 0, high: 0, head }
+        Self { prng: Prng::new(seed), last: 0, ms_start: NO_MS, second: 0, high: 0, head: HEAD }
     }
 
     /// A stamp for `now`. Where neither uuid nor time is given by the caller, times of one lane increase: each is the
@@ -110,7 +112,7 @@ impl Stamper {
             self.ms_start = NO_MS;
             let [high, low] = uuid.halves();
             (self.high, stamp.low) = (high, low);
-            self.put_high(uuid);
+            self.put_high(u64::from_be(high));
         }
         stamp
     }
@@ -137,34 +139,32 @@ impl Stamper {
     #[cold]
     #[inline(never)]
     fn turn(&mut self, micros: u64) -> u64 {
-        let (ms, since) = divide(micros, 1_000);
-        let since = u64::from(since);
-        self.ms_start = micros - since;
-        let uuid = Uuid::v7(ms, [self.prng.next(), 0]);
-        let [high, _] = uuid.halves();
-        self.high = high;
-        self.put_high(uuid);
-        let of_second = micros.wrapping_sub(self.second_start);
-        if of_second < 1_000_000 {
-            self.put(FRACTION_AT, &three_digits(of_second as u32 / 1_000));
-        } else {
-            let (_, ms_of_second) = divide(ms, 1_000);
-            self.second_start = self.ms_start - u64::from(ms_of_second * 1_000);
-            self.put(TIMESTAMP_AT, &Timestamp::from_unix_micros(micros).text());
+        let mut of_second = micros.wrapping_sub(self.second.wrapping_mul(1_000_000));
+        if of_second >= 1_000_000 {
+            self.second = divide(divide(micros, 1_000).0, 1_000).0;
+            of_second = micros.wrapping_sub(self.second.wrapping_mul(1_000_000));
+            put_second(self.second, self.head.get_mut(TIMESTAMP_AT..).unwrap_or_default());
         }
-        since
+        let (ms_of_second, since) = (of_second as u32 / 1_000, of_second as u32 % 1_000);
+        self.ms_start = micros - u64::from(since);
+        self.put(FRACTION_AT, &three_digits(ms_of_second));
+        // The first half of `Uuid::v7`.
+        let ms = self.second.wrapping_mul(1_000).wrapping_add(ms_of_second.into());
+        let high = ms << 16 | 0x7000 | self.prng.next() >> 52;
+        self.high = high.to_be();
+        self.put_high(high);
+        since.into()
     }
 
-    /// Writes the first half of a uuid into the head: 8 digits, 4, 4.
-    fn put_high(&mut self, uuid: Uuid) {
-        let [high, _] = uuid.words();
+    /// Writes the first half of a uuid, its first byte in the highest bits, into the head: 8 digits, 4, 4.
+    fn put_high(&mut self, high: u64) {
         let (first, [a, b, c, d, e, f, g, h]) = (hex_digits((high >> 32) as u32), hex_digits(high as u32));
         self.put(UUID_AT, &first);
         self.put(UUID_AT + 9, &[a, b, c, d]);
         self.put(UUID_AT + 14, &[e, f, g, h]);
     }
 
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[inline(always)]
     fn put<const N: usize>(&mut self, at: usize, text: &[u8; N]) {
         if let Some(place) = self.head.get_mut(at..at + N) {
             place.copy_from_slice(text);

@@ -190,7 +190,8 @@ impl Prng {
     }
 
     /// The next 64 random bits. All of them are equally good.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     #[allow(clippy::should_implement_trait, reason = "endless: an Option around each draw would only be in the way")]
     pub fn next(&mut self) -> u64 {
         if cfg!(target_pointer_width = "64") { next_by_product(&mut self.state) } else { next_by_sfc(&mut self.state) }
@@ -203,6 +204,7 @@ impl Prng {
 }
 
 /// Mixes the bits of a word reversibly (the finaliser of splitmix64).
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 const fn stir(word: u64) -> u64 {
     let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -241,6 +243,9 @@ fn next_by_sfc(state: &mut [u64; 2]) -> u64 {
 /// The eight hexadecimal digits of a word, without a table and all at once.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(crate) const fn hex_digits(value: u32) -> [u8; 8] {
+    if !cfg!(target_pointer_width = "64") {
+        return hex_by_four(value);
+    }
     // One nibble a byte, the most significant in the lowest byte.
     let spread = value.swap_bytes() as u64;
     let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
@@ -248,6 +253,22 @@ pub(crate) const fn hex_digits(value: u32) -> [u8; 8] {
     let nibbles = (spread >> 4 & 0x000f_000f_000f_000f) | (spread & 0x000f_000f_000f_000f) << 8;
     let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
     (nibbles + 0x3030_3030_3030_3030 + letters * 39).to_le_bytes()
+}
+
+/// The same in registers of 32 bits.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+const fn hex_by_four(value: u32) -> [u8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (four_hex(value >> 16), four_hex(value & 0xffff));
+    [a, b, c, d, e, f, g, h]
+}
+
+/// The four hexadecimal digits of a number below 2¹⁶.
+#[inline(always)]
+const fn four_hex(value: u32) -> [u8; 4] {
+    let spread = value >> 8 | (value & 0xff) << 16;
+    let nibbles = (spread >> 4 & 0x000f_000f) | (spread & 0x000f_000f) << 8;
+    let letters = (nibbles + 0x0606_0606) >> 4 & 0x0101_0101;
+    (nibbles + 0x3030_3030 + letters * 39).to_le_bytes()
 }
 
 /// `0` to `f` for 0 to 15.
@@ -434,6 +455,7 @@ mod tests {
             prop_assert_eq!(Uuid::from_halves(uuid.halves()), uuid);
             let first = hex_digits((high >> 32) as u32);
             prop_assert_eq!(&first[..], &digits.as_bytes()[..8]);
+            prop_assert_eq!(hex_by_four((high >> 32) as u32), first);
         }
 
         #[test]

@@ -231,7 +231,11 @@ pub(super) fn word_at(memory: &[u8], index: usize) -> Option<usize> {
 }
 
 /// Frames that end in `bytes`: a raw newline occurs nowhere else in one.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) fn count_frames(bytes: &[u8]) -> usize {
+    if !cfg!(target_pointer_width = "64") {
+        return bytes.iter().filter(|&&byte| byte == b'\n').count();
+    }
     // Sums of at most 255 fit a byte, which lets the compiler count sixteen and more bytes at a time.
     let count = |chunk: &[u8]| chunk.iter().fold(0_u8, |n, &byte| n.wrapping_add(u8::from(byte == b'\n')));
     bytes.chunks(u8::MAX as usize - 15).map(|chunk| usize::from(count(chunk))).sum()

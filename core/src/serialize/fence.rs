@@ -140,7 +140,7 @@ impl<S: JsonSink + ?Sized> Json<'_, S> {
             let (plain, after) = rest.split_at_checked(run).unwrap_or((rest, &[]));
             self.put(plain)?;
             if let Some(escape) = escape {
-                self.put(escape)?;
+                self.put(escape.as_bytes())?;
             }
             rest = after.get(1..).unwrap_or_default();
         }

@@ -56,15 +56,13 @@ impl Envelope {
             return Err(EnvelopeError::TooLong);
         }
         let mut prefix = Vec::new();
-        let mut put = |bytes: &[u8]| prefix.extend_from_slice(bytes).map_err(|_| EnvelopeError::TooLong);
+        let mut put = |bytes: &[u8]| put(&mut prefix, bytes);
         put(API_KEY_OPEN)?;
-        let mut rest = api_key.as_bytes();
-        while !rest.is_empty() {
-            let (run, escape) = escape::next_run(rest);
-            let (plain, behind) = rest.split_at_checked(run).unwrap_or((rest, &[]));
-            put(plain)?;
-            put(escape.unwrap_or_default())?;
-            rest = behind.get(1..).unwrap_or_default();
+        for byte in api_key.bytes() {
+            match escape::of(byte) {
+                Some(escape) => put(escape.as_bytes())?,
+                None => put(&[byte])?,
+            }
         }
         put(API_KEY_CLOSE)?;
         if historical_migration {
@@ -78,6 +76,12 @@ impl Envelope {
     pub(crate) fn overhead(&self) -> usize {
         self.prefix.len() + SUFFIX_BYTES_MAX - FRAME_END_BYTES
     }
+}
+
+/// Once, and byte by byte: an envelope is made once, and the code for it is there for ever.
+#[inline(never)]
+fn put(prefix: &mut Vec<u8, ENVELOPE_BYTES>, bytes: &[u8]) -> Result<(), EnvelopeError> {
+    bytes.iter().try_for_each(|&byte| prefix.push(byte).map_err(|_| EnvelopeError::TooLong))
 }
 
 impl fmt::Debug for Envelope {

@@ -22,6 +22,27 @@ pub(crate) const fn pair(value: u32) -> &'static [u8; 2] {
     &PAIRS[value as usize % PAIRS.len()]
 }
 
+/// The same by value: where flash is dear, without the table.
+#[cfg_attr(target_pointer_width = "64", inline(always))]
+pub(crate) const fn two_digits(value: u32) -> [u8; 2] {
+    if cfg!(target_pointer_width = "64") { *pair(value) } else { two_computed(value) }
+}
+
+/// The reciprocal is exact up to 1028.
+const fn two_computed(value: u32) -> [u8; 2] {
+    let tens = (value * 205) >> 11;
+    [b'0' + tens as u8, b'0' + (value - 10 * tens) as u8]
+}
+
+/// The four digits of a number below 10⁴.
+#[cfg_attr(target_pointer_width = "64", inline(always))]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+pub(crate) const fn four_digits(value: u32) -> [u8; 4] {
+    let (high, low) = by_hundred(value);
+    let ([a, b], [c, d]) = (two_digits(high), two_digits(low));
+    [a, b, c, d]
+}
+
 /// The quotient and the rest of a number below 10⁴ by 100.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(crate) const fn by_hundred(value: u32) -> (u32, u32) {
@@ -34,33 +55,37 @@ pub(crate) const fn by_hundred(value: u32) -> (u32, u32) {
 ///
 /// Where a register has 32 bits, a division of 64 takes a kilobyte of code and hundreds of instructions; dividing 16 bits at a
 /// time, as one does on paper, takes neither.
-#[cfg_attr(target_pointer_width = "64", inline(always))]
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+#[inline(always)]
 pub(crate) const fn divide(value: u64, by: u16) -> (u64, u32) {
     if cfg!(target_pointer_width = "64") {
         return (value / by as u64, (value % by as u64) as u32);
     }
-    on_paper(value, by as u32)
+    let quotient = on_paper(value, by as u32);
+    // Only the lower halves matter for a rest.
+    (quotient, (value as u32).wrapping_sub((quotient as u32).wrapping_mul(by as u32)))
 }
 
 /// `by` is below 2¹⁶, so that a rest and 16 bits more fit into 32.
-const fn on_paper(value: u64, by: u32) -> (u64, u32) {
-    let (mut quotient, mut rest, mut left) = (0, 0, 64);
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+const fn on_paper(value: u64, by: u32) -> u64 {
+    let (mut quotient, mut rest, mut value, mut left) = (0, 0, value, 4);
     while left > 0 {
-        left -= 16;
-        let part = rest << 16 | (value >> left) as u32 & 0xffff;
+        left -= 1;
+        let part = rest << 16 | (value >> 48) as u32;
+        value <<= 16;
         quotient = quotient << 16 | (part / by) as u64;
         rest = part % by;
     }
-    (quotient, rest)
+    quotient
 }
 
 /// The three digits of a number below 1000.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) const fn three_digits(value: u32) -> [u8; 3] {
     // The reciprocal is exact up to 1028.
     let tens = (value * 205) >> 11;
-    let [first, second] = *pair(tens);
+    let [first, second] = two_digits(tens);
     [first, second, b'0' + (value - 10 * tens) as u8]
 }
 
@@ -90,12 +115,14 @@ mod tests {
     fn digits_are_those_of_format() {
         for value in 0..100 {
             assert_eq!(pair(value), format!("{value:02}").as_bytes());
+            assert_eq!((two_digits(value), two_computed(value)), (*pair(value), *pair(value)));
         }
         for value in 0..1_000 {
             assert_eq!(three_digits(value), format!("{value:03}").as_bytes());
         }
         for value in 0..10_000 {
             assert_eq!(by_hundred(value), (value / 100, value % 100));
+            assert_eq!(four_digits(value), format!("{value:04}").as_bytes());
         }
         for value in
             (0..100_000).chain((0..7).map(|power| 10u32.pow(power))).chain((1..1_000).map(|step| step * 99_991))
@@ -114,7 +141,7 @@ mod tests {
             values.iter().flat_map(|&value| [1, 10, 24, 1_000, 3_600, 10_000, u16::MAX].map(|by| (value, by)))
         {
             let expected = (value / u64::from(by), (value % u64::from(by)) as u32);
-            assert_eq!((super::on_paper(value, by.into()), super::divide(value, by)), (expected, expected));
+            assert_eq!((super::on_paper(value, by.into()), super::divide(value, by)), (expected.0, expected));
         }
     }
 }

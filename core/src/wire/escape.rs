@@ -4,25 +4,47 @@
 //! time, is in [`writer`](super::writer), which copies while it scans; this is the plain twin it falls back to and is
 //! tested against.
 
-/// The escapes of U+0000..U+001F; short forms where JSON has them.
-///
-/// Only these, the quote and the backslash are escaped: an escape JSON does not ask for was seen to be damaged by a
-/// clean-up pass of older servers.
-const CONTROLS: [&[u8]; 32] = [
-    b"\\u0000", b"\\u0001", b"\\u0002", b"\\u0003", b"\\u0004", b"\\u0005", b"\\u0006", b"\\u0007", b"\\b", b"\\t",
-    b"\\n", b"\\u000b", b"\\f", b"\\r", b"\\u000e", b"\\u000f", b"\\u0010", b"\\u0011", b"\\u0012", b"\\u0013",
-    b"\\u0014", b"\\u0015", b"\\u0016", b"\\u0017", b"\\u0018", b"\\u0019", b"\\u001a", b"\\u001b", b"\\u001c",
-    b"\\u001d", b"\\u001e", b"\\u001f",
-];
+/// What is written in place of a byte: two bytes, or six.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Escape {
+    text: [u8; 6],
+    len: u8,
+}
 
-/// The escape of `byte`, if it needs one.
-#[inline]
-pub(crate) fn of(byte: u8) -> Option<&'static [u8]> {
-    match byte {
-        b'"' => Some(b"\\\""),
-        b'\\' => Some(b"\\\\"),
-        control => CONTROLS.get(control as usize).copied(),
+impl Escape {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.text.get(..self.len as usize).unwrap_or_default()
     }
+}
+
+/// The escape of `byte`, if it needs one; the short form where JSON has one.
+///
+/// Only quote, backslash and U+0000..U+001F are escaped: an escape JSON does not ask for was seen to be damaged by a
+/// clean-up pass of older servers. Made here and not taken from a table, which has four times as many bytes.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+pub(crate) const fn of(byte: u8) -> Option<Escape> {
+    let letter = match byte {
+        b'"' | b'\\' => byte,
+        0x08 => b'b',
+        b'\t' => b't',
+        b'\n' => b'n',
+        0x0c => b'f',
+        b'\r' => b'r',
+        0..0x20 => b'u',
+        _ => return None,
+    };
+    let last = byte & 0x0f;
+    let last = if last < 10 { b'0' + last } else { b'a' - 10 + last };
+    Some(Escape {
+        text: [b'\\', letter, b'0', b'0', b'0' + (byte >> 4), last],
+        len: if letter == b'u' { 6 } else { 2 },
+    })
+}
+
+/// Whether `byte` needs an escape.
+#[inline(always)]
+pub(crate) const fn is_due(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
 /// Bytes of a word that holds what is written of a byte, and its length.
@@ -37,18 +59,14 @@ const fn words() -> [u64; 256] {
     let mut words = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        let itself = [byte as u8];
-        let text = match byte as u8 {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            0..0x20 => CONTROLS[byte],
-            _ => &itself,
+        let Escape { text, len } = match of(byte as u8) {
+            Some(escape) => escape,
+            None => Escape { text: [byte as u8, 0, 0, 0, 0, 0], len: 1 },
         };
-        assert!(text.len() < WORD_BYTES, "what is stored for a byte is no longer than a word");
         let mut word = [0; WORD_BYTES];
-        word[WORD_BYTES - 1] = text.len() as u8;
+        word[WORD_BYTES - 1] = len;
         let mut at = 0;
-        while at < text.len() {
+        while at < len as usize {
             word[at] = text[at];
             at += 1;
         }
@@ -66,10 +84,10 @@ pub(crate) fn word(byte: u8) -> (u64, usize) {
 }
 
 /// Length of the prefix of `text` that may be copied as it is, and the escape of the byte behind it, if there is one.
-pub(crate) fn next_run(text: &[u8]) -> (usize, Option<&'static [u8]>) {
+pub(crate) fn next_run(text: &[u8]) -> (usize, Option<Escape>) {
     for (at, &byte) in text.iter().enumerate() {
-        if let Some(escape) = of(byte) {
-            return (at, Some(escape));
+        if is_due(byte) {
+            return (at, of(byte));
         }
     }
     (text.len(), None)
@@ -104,7 +122,7 @@ mod tests {
     fn exactly_quote_backslash_and_controls_are_escaped() {
         for byte in 0..=255u8 {
             let expected = byte == b'"' || byte == b'\\' || byte < 0x20;
-            assert_eq!(of(byte).is_some(), expected, "byte {byte:#x}");
+            assert_eq!((of(byte).is_some(), is_due(byte)), (expected, expected), "byte {byte:#x}");
         }
     }
 
@@ -112,7 +130,12 @@ mod tests {
     fn the_table_of_words_agrees_with_the_escapes() {
         for byte in 0..=255u8 {
             let (word, len) = word(byte);
-            assert_eq!(&word.to_le_bytes()[..len], of(byte).unwrap_or(&[byte]), "byte {byte:#x}");
+            let escape = of(byte);
+            assert_eq!(
+                &word.to_le_bytes()[..len],
+                escape.as_ref().map_or(&[byte][..], Escape::as_bytes),
+                "byte {byte:#x}"
+            );
             assert!(len <= 6);
         }
     }
@@ -121,10 +144,11 @@ mod tests {
     fn every_escape_reads_back_as_its_byte() {
         for byte in 0..0x80u8 {
             let Some(escape) = of(byte) else { continue };
-            assert!(escape.len() <= 6);
-            let text = std::format!("\"{}\"", core::str::from_utf8(escape).unwrap());
+            let text = std::format!("\"{}\"", core::str::from_utf8(escape.as_bytes()).unwrap());
             let read: std::string::String = serde_json::from_str(&text).unwrap();
             assert_eq!(read.as_bytes(), [byte]);
+            let has_short_form = matches!(byte, b'"' | b'\\' | 8..=10 | 12 | 13);
+            assert_eq!(escape.as_bytes().len(), if has_short_form { 2 } else { 6 });
         }
     }
 
@@ -142,7 +166,7 @@ mod tests {
     #[test]
     fn runs_end_where_an_escape_is_due() {
         assert_eq!(next_run(b"plain"), (5, None));
-        assert_eq!(next_run(b"a\"b"), (1, Some(&b"\\\""[..])));
-        assert_eq!(next_run(b"\n"), (0, Some(&b"\\n"[..])));
+        assert_eq!(next_run(b"a\"b"), (1, of(b'"')));
+        assert_eq!(next_run(b"\n"), (0, of(b'\n')));
     }
 }

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use super::digits::divide;
+use super::digits::{divide, three_digits, two_digits};
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -76,16 +76,11 @@ impl Timestamp {
     pub fn text(&self) -> [u8; Self::TEXT_BYTES] {
         let (ms, micros) = divide(self.0, 1_000);
         let (seconds, ms) = divide(ms, 1_000);
-        let (hours, of_hour) = divide(seconds, 3_600);
-        let (days, hour) = divide(hours, 24);
-        let (year, month, day) = civil_date(days as u32);
-        let ([y1, y2, y3, y4], [m1, m2], [d1, d2]) = (digits(year), digits(month), digits(day));
-        let ([h1, h2], [i1, i2], [s1, s2]) = (digits(hour), digits(of_hour / 60), digits(of_hour % 60));
-        let [f1, f2, f3, f4, f5, f6] = digits(ms * 1_000 + micros);
-        [
-            y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2, //
-            b'.', f1, f2, f3, f4, f5, f6, b'Z',
-        ]
+        let mut text = *b"1970-01-01T00:00:00.000000Z";
+        put_second(seconds, &mut text);
+        let [.., a, b, c, d, e, f, _] = &mut text;
+        ([*a, *b, *c], [*d, *e, *f]) = (three_digits(ms), three_digits(micros));
+        text
     }
 
     /// Reads RFC 3339: date, `T` or a space, time, an optional fraction of any length, `Z` or an offset.
@@ -135,15 +130,21 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The last `N` decimal digits of a number, in ASCII.
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn digits<const N: usize>(mut number: u32) -> [u8; N] {
-    let mut text = [b'0'; N];
-    for slot in text.iter_mut().rev() {
-        *slot = b'0' + (number % 10) as u8;
-        number /= 10;
+/// Writes date and time of day, to the second, over those of a text as [`Timestamp::text`] gives it.
+pub(crate) fn put_second(seconds: u64, text: &mut [u8]) {
+    let (hours, of_hour) = divide(seconds, 3_600);
+    // Until the year 9999 there are 70 million hours.
+    let hours = hours as u32;
+    let (year, month, day) = civil_date(hours / 24);
+    let (mut rest, mut step) = (text, 2);
+    // Two digits each, and from the second on what separates them from the next.
+    for pair in [year / 100, year % 100, month, day, hours % 24, of_hour / 60, of_hour % 60] {
+        if let Some((slots, _)) = rest.split_first_chunk_mut() {
+            *slots = two_digits(pair);
+        }
+        rest = rest.get_mut(step..).unwrap_or_default();
+        step = 3;
     }
-    text
 }
 
 /// Year, month and day of the day that begins `unix_days` days after 1970-01-01, up to the year 9999.

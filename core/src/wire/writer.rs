@@ -12,7 +12,7 @@
 use core::marker::PhantomData;
 use core::ptr;
 
-use super::digits::{by_hundred, divide, eight_digits, pair, three_digits};
+use super::digits::{divide, eight_digits, four_digits, three_digits};
 use super::{escape, float, simd};
 use crate::common::BLOCK_STEP;
 use crate::event::NAME_SLOT_BYTES;
@@ -22,12 +22,6 @@ use crate::stamp::{HEAD_BYTES, HEAD_SLOT_BYTES, MICROS_AT, Stamp, UUID_LOW_AT};
 
 /// Whether copying a whole slot, whatever its length, is faster than copying what is in it.
 const WIDE: bool = cfg!(target_pointer_width = "64");
-
-/// How many bytes of a slot of `slot` bytes are copied for the `len` that count.
-#[cfg_attr(target_pointer_width = "64", inline(always))]
-const fn padded(len: usize, slot: usize) -> usize {
-    if WIDE { slot } else { len }
-}
 
 /// Copies bytes. On small processors the compiler's own `memcpy` spends more on its beginning than these short texts take.
 ///
@@ -179,27 +173,21 @@ impl<'a> Writer<'a> {
 
     /// The careful way to write anything: all of it or nothing.
     #[cold]
-    #[inline(never)]
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn exact(&mut self, bytes: &[u8]) {
-        if bytes.len() > self.room() {
-            self.set_full(bytes.len());
-            return;
-        }
-        // SAFETY: the room was just compared; a `&[u8]` and memory borrowed mutably cannot overlap.
-        unsafe {
-            copy(bytes.as_ptr(), self.at, bytes.len());
-            self.advance(bytes.len());
-        }
+        self.long(bytes);
     }
 
     /// The first `len` bytes of a slot of `N`, stored as all `N` where there is room for them.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn slot<const N: usize>(&mut self, slot: &[u8; N], len: SlotLen<N>) {
         let len = len.get();
-        if self.room() >= N {
+        if !WIDE {
+            self.long(slot.get(..len).unwrap_or_default());
+        } else if self.room() >= N {
             // SAFETY: `N` bytes fit, and fewer of them are kept.
             unsafe {
-                copy(slot.as_ptr(), self.at, padded(len, N));
+                copy(slot.as_ptr(), self.at, N);
                 self.advance(len);
             }
         } else {
@@ -211,9 +199,6 @@ impl<'a> Writer<'a> {
     #[cold]
     #[inline(never)]
     fn escaped_slow(&mut self, text: &[u8]) {
-        if !cfg!(target_pointer_width = "64") {
-            return self.escaped_small(text);
-        }
         let mut rest = text;
         while !rest.is_empty() {
             // Pieces with nothing to escape as they are; then one, of which that cannot be said, byte by byte.
@@ -250,29 +235,47 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The same without tables, for processors that would rather have the flash.
+    /// Any text, byte by byte and without tables: for processors that would rather have the flash.
+    #[inline(never)]
     fn escaped_small(&mut self, text: &[u8]) {
         let mut rest = text;
         loop {
-            let (run, escape) = escape::next_run(rest);
-            self.long(rest.get(..run).unwrap_or_default());
-            let Some(escape) = escape else { return };
-            self.exact(escape);
-            rest = rest.get(run + 1..).unwrap_or_default();
+            // What there is room for, until there is something to escape.
+            let mut at = self.at;
+            for &byte in rest.get(..self.room()).unwrap_or(rest) {
+                if escape::is_due(byte) {
+                    break;
+                }
+                // SAFETY: no more bytes than there is room for.
+                at = unsafe {
+                    at.write(byte);
+                    at.add(1)
+                };
+            }
+            let count = at as usize - self.at as usize;
+            self.at = at;
+            let Some((&byte, behind)) = rest.get(count..).unwrap_or_default().split_first() else { return };
+            match escape::of(byte) {
+                Some(escape) => self.long(escape.as_bytes()),
+                None => self.byte(byte),
+            }
+            rest = behind;
         }
     }
 
     /// A run of any length, checked once.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn long(&mut self, bytes: &[u8]) {
         if bytes.len() > self.room() {
             self.set_full(bytes.len());
             return;
         }
+        let to = self.at;
         // SAFETY: the room was just compared; a `&[u8]` and memory borrowed mutably cannot overlap.
         unsafe {
-            copy(bytes.as_ptr(), self.at, bytes.len());
             self.advance(bytes.len());
+            copy(bytes.as_ptr(), to, bytes.len());
         }
     }
 
@@ -287,16 +290,6 @@ impl<'a> Writer<'a> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     unsafe fn copy_plain(&mut self, text: &[u8]) -> bool {
         let (from, to, len) = (text.as_ptr(), self.at, text.len());
-        if !WIDE {
-            for (offset, &byte) in text.iter().enumerate() {
-                if byte < b' ' || byte == b'"' || byte == b'\\' {
-                    return false;
-                }
-                // SAFETY: below `len`, as this function's contract allows.
-                unsafe { *to.add(offset) = byte };
-            }
-            return true;
-        }
         // SAFETY: each offset below plus the width of its access is at most `len`, which bounds both the text read and,
         // by this function's contract, the memory written. All accesses are unaligned ones.
         unsafe {
@@ -338,6 +331,15 @@ impl<'a> Writer<'a> {
 impl Out for Writer<'_> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn head(&mut self, head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp) {
+        if !WIDE {
+            let at = self.at;
+            self.long(head.get(..HEAD_BYTES).unwrap_or_default());
+            if !self.full {
+                // SAFETY: a whole head was just written there.
+                unsafe { put_own(stamp, at) };
+            }
+            return;
+        }
         if self.room() < HEAD_SLOT_BYTES {
             let mut text = *head;
             // SAFETY: `text` is as long as the whole slot.
@@ -386,6 +388,7 @@ impl Out for Writer<'_> {
     }
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn byte(&mut self, byte: u8) {
         if self.room() == 0 {
             self.set_full(1);
@@ -401,6 +404,9 @@ impl Out for Writer<'_> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn escaped(&mut self, text: &str) {
         let bytes = text.as_bytes();
+        if !WIDE {
+            return self.escaped_small(bytes);
+        }
         // SAFETY: `copy_plain` is called only where there is room for the whole text, which is what `advance` skips.
         unsafe {
             if bytes.len() <= self.room() && self.copy_plain(bytes) {
@@ -412,8 +418,14 @@ impl Out for Writer<'_> {
     }
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn string(&mut self, text: &str) {
         let bytes = text.as_bytes();
+        if !WIDE {
+            self.byte(b'"');
+            self.escaped_small(bytes);
+            return self.byte(b'"');
+        }
         if self.room() < bytes.len() + 2 {
             self.exact(b"\"");
             self.escaped_slow(bytes);
@@ -445,7 +457,9 @@ impl Out for Writer<'_> {
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn uint(&mut self, value: u64) {
-        if WIDE && value < 100_000_000 && self.room() >= 8 {
+        if !WIDE {
+            self.uint_small(value);
+        } else if value < 100_000_000 && self.room() >= 8 {
             let (digits, len) = eight_digits(value as u32);
             // SAFETY: eight bytes fit and `len ≤ 8`.
             unsafe {
@@ -457,7 +471,7 @@ impl Out for Writer<'_> {
         }
     }
 
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
     fn float(&mut self, value: f64) {
         if value.is_finite() {
             let mut buffer = float::Buffer::new();
@@ -485,33 +499,25 @@ impl Writer<'_> {
     #[cold]
     #[inline(never)]
     fn uint_long(&mut self, value: u64) {
-        if WIDE {
-            self.long(itoa::Buffer::new().format(value).as_bytes());
-            return;
+        self.long(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// Any number, without a table and without a division of 64 bits.
+    #[inline(never)]
+    fn uint_small(&mut self, value: u64) {
+        if value < 10 {
+            return self.byte(b'0' + value as u8);
         }
-        if value < 10_000 {
-            let (high, low) = by_hundred(value as u32);
-            let ([a, b], [c, d]) = (*pair(high), *pair(low));
-            let zeros = usize::from(value < 10) + usize::from(value < 100) + usize::from(value < 1000);
-            self.long([a, b, c, d].get(zeros..).unwrap_or_default());
-            return;
+        // Four digits at a time, those in front first: five levels deep at most.
+        let (mut four, mut zeros) = (value as u32, 0);
+        if value >= 10_000 {
+            let (front, last) = divide(value, 10_000);
+            self.uint_small(front);
+            four = last;
+        } else {
+            zeros = usize::from(four < 100) + usize::from(four < 1000);
         }
-        // Four digits at a time.
-        let (mut text, mut rest, mut used) = ([b'0'; 20], value, 4);
-        for (at, slots) in text.as_chunks_mut().0.iter_mut().rev().enumerate() {
-            let (quotient, digits) = divide(rest, 10_000);
-            let (high, low) = by_hundred(digits);
-            let ([a, b], [c, d]) = (*pair(high), *pair(low));
-            *slots = [a, b, c, d];
-            used = 4 * at + 4;
-            rest = quotient;
-            if rest == 0 {
-                break;
-            }
-        }
-        let text = text.get(text.len() - used..).unwrap_or_default();
-        let zeros = text.iter().take(3).take_while(|&&digit| digit == b'0').count();
-        self.long(text.get(zeros..).unwrap_or_default());
+        self.long(four_digits(four).get(zeros..).unwrap_or_default());
     }
 }
 
@@ -527,11 +533,24 @@ pub(super) unsafe fn put_stamp(head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp, to: 
     const REST: usize = (HEAD_BYTES - UUID_END).next_multiple_of(16);
     const { assert!(FIRST <= UUID_END && UUID_END + REST <= HEAD_SLOT_BYTES, "whole vectors around the stamp's own") };
     let from = head.as_ptr();
-    // SAFETY: everything ends within the slot, as the assertion says, and `MICROS_AT + 3` is at most `HEAD_BYTES`, as one in
-    // `stamp.rs` says.
+    // SAFETY: everything ends within the slot, as the assertion says.
     unsafe {
-        copy(from, to, padded(UUID_LOW_AT, FIRST));
-        copy(from.add(UUID_END), to.add(UUID_END), padded(HEAD_BYTES - UUID_END, REST));
+        copy(from, to, FIRST);
+        copy(from.add(UUID_END), to.add(UUID_END), REST);
+        put_own(stamp, to);
+    }
+}
+
+/// What is the stamp's own, over the place-holders of a head at `to`.
+///
+/// # Safety
+///
+/// [`HEAD_BYTES`] bytes can be written at `to`.
+#[cfg_attr(target_pointer_width = "64", inline(always))]
+unsafe fn put_own(stamp: &Stamp, to: *mut u8) {
+    // SAFETY: the uuid ends before the timestamp does, and `MICROS_AT + 3` is at most `HEAD_BYTES`, as assertions in
+    // `stamp.rs` say.
+    unsafe {
         simd::put_uuid_low(stamp.low, to.add(UUID_LOW_AT));
         to.add(MICROS_AT).cast::<[u8; 3]>().write_unaligned(three_digits(stamp.micros));
     }
@@ -558,5 +577,49 @@ impl<S: JsonSink> JsonSink for Nested<'_, S> {
 
     fn depth_max(&self) -> usize {
         self.depth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    /// What two ways of writing make of so much room: the bytes if all fitted, and how many are wanted.
+    fn both(room: usize, ways: [&dyn Fn(&mut Writer<'_>); 2]) -> [(Option<Vec<u8>>, usize); 2] {
+        ways.map(|way| {
+            let mut memory = std::vec![0xee; room];
+            let mut out = Writer::new(&mut memory);
+            way(&mut out);
+            let (wanted, len) = (out.wanted(), out.finish());
+            (len.and_then(|len| memory.get(..len).map(Vec::from)), wanted)
+        })
+    }
+
+    #[test]
+    fn text_is_written_the_same_with_and_without_tables() {
+        let all: String = (0..0x180u32).filter_map(char::from_u32).collect();
+        for text in ["", "plain", "a\"b", "\\", "\u{1}\n\u{1f}é", "\"\"\"\"", "ends in \"", &all] {
+            for room in (0..40).chain([600, 800, 4096]) {
+                let [tables, none] = both(room, [&|out| out.escaped(text), &|out| out.escaped_small(text.as_bytes())]);
+                assert_eq!(tables, none, "{text:?} in {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_the_same_with_and_without_tables() {
+        let edges = (0..20).flat_map(|power| [10u64.pow(power) - 1, 10u64.pow(power), 10u64.pow(power) + 1]);
+        for value in edges.chain(0..1_000).chain([10_203, 1_000_200_030_004, u64::MAX - 1, u64::MAX]) {
+            let text = format!("{value}");
+            for room in [0, text.len() - 1, text.len(), 32] {
+                let [tables, none] = both(room, [&|out| out.uint(value), &|out| out.uint_small(value)]);
+                assert_eq!(tables, none, "{value} in {room}");
+                let expected = (room >= text.len()).then(|| text.clone().into_bytes());
+                assert_eq!(none, (expected, text.len()), "{value} in {room}");
+            }
+        }
     }
 }
