@@ -169,7 +169,8 @@ mod tests {
             (Value::Uint(u64::MAX), Some("18446744073709551615")),
             (Value::Float(1.5), Some("1.5")),
             (Value::Float(f64::NAN), None),
-            (Value::Float32(0.1), Some("0.1")),
+            // Nine digits are one more than tell it from its neighbours.
+            (Value::Float32(0.1), Some(if cfg!(feature = "float") { "0.1" } else { "0.100000001" })),
             (Value::Float32(f32::INFINITY), None),
             (Value::Null, None),
             (Value::Array(&array), Some(r#"[1,"x"]"#)),
@@ -193,7 +194,7 @@ mod tests {
             assert_eq!(number(text), None, "{text:?}");
         }
         assert_eq!(number_of(&Value::Bool(true)), None);
-        assert_eq!(number_of(&Value::Float32(0.1)), Some(0.1));
+        assert_eq!(number_of(&Value::Float32(0.1)), Some(if cfg!(feature = "float") { 0.1 } else { 0.100_000_001 }));
     }
 
     #[test]

@@ -13,18 +13,45 @@ pub(crate) use nine::Buffer;
 
 #[cfg(any(test, not(feature = "float")))]
 mod nine {
-    use crate::wire::digits::divide;
+    use crate::wire::digits::{divide, three_digits};
 
     /// The longest text: a sign, nine digits, a point, and an exponent of three digits with its sign; or a sign, `0.`, up to
     /// four zeros and nine digits.
     const TEXT_BYTES: usize = 17;
 
-    const DIGITS: u32 = 9;
+    const DIGITS: usize = 9;
     /// Ten to the power of `DIGITS`.
-    const LIMIT: u64 = 1_000_000_000;
+    const LIMIT: u32 = 1_000_000_000;
 
     /// Beyond this many digits before the point, and as many zeros behind it, a text has an exponent.
     const PLAIN: core::ops::Range<i32> = -4..16;
+
+    /// A float in its parts: its amount is `fraction` times two to the `-shift`.
+    ///
+    /// Taken apart by their bits: a conversion of one float into the other would link the compiler's.
+    pub(crate) struct Parts {
+        is_negative: bool,
+        fraction: u64,
+        shift: i32,
+    }
+
+    impl From<f64> for Parts {
+        fn from(value: f64) -> Self {
+            let bits = value.to_bits();
+            let (fraction, exponent) = (bits & ((1 << 52) - 1), (bits >> 52) as i32 & 0x7ff);
+            let (fraction, exponent) = if exponent == 0 { (fraction, 1) } else { (fraction | 1 << 52, exponent) };
+            Self { is_negative: value.is_sign_negative(), fraction, shift: 1075 - exponent }
+        }
+    }
+
+    impl From<f32> for Parts {
+        fn from(value: f32) -> Self {
+            let bits = value.to_bits();
+            let (fraction, exponent) = (bits & ((1 << 23) - 1), (bits >> 23) as i32 & 0xff);
+            let (fraction, exponent) = if exponent == 0 { (fraction, 1) } else { (fraction | 1 << 23, exponent) };
+            Self { is_negative: value.is_sign_negative(), fraction: fraction.into(), shift: 150 - exponent }
+        }
+    }
 
     pub(crate) struct Buffer {
         text: heapless::String<TEXT_BYTES>,
@@ -36,57 +63,39 @@ mod nine {
         }
 
         /// The value, rounded to nine significant digits, without zeros at its end. Not for NaN and the infinities.
-        pub(crate) fn format_finite(&mut self, value: impl Into<f64>) -> &str {
+        pub(crate) fn format_finite(&mut self, value: impl Into<Parts>) -> &str {
             self.text.clear();
-            self.write(value.into());
+            self.write(&value.into());
             &self.text
         }
 
-        fn write(&mut self, value: f64) {
-            if value.is_sign_negative() {
+        #[inline(never)]
+        fn write(&mut self, value: &Parts) {
+            if value.is_negative {
                 self.put(b'-');
             }
-            let Some((mut digits, mut power)) = decimal(value.to_bits() & (u64::MAX >> 1)) else {
-                self.put(b'0');
-                return;
-            };
-            let mut count = DIGITS as i32;
-            while digits.is_multiple_of(10) {
-                (digits, power, count) = (digits / 10, power + 1, count - 1);
+            let Some((digits, power)) = decimal(value) else { return self.put(b'0') };
+            let (mut text, mut rest) = ([0; DIGITS], digits);
+            for slot in text.iter_mut().rev() {
+                *slot = b'0' + (rest % 10) as u8;
+                rest /= 10;
             }
+            let count = text.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last as i32 + 1);
             // The value is 0.digits times ten to the `point`.
-            let point = power + count;
-            match point {
-                _ if !PLAIN.contains(&(point - 1)) => {
-                    self.digits(digits, count, 1);
-                    self.put(b'e');
-                    self.exponent(point - 1);
-                }
-                ..=0 => {
-                    self.put(b'0');
-                    self.put(b'.');
-                    (point..0).for_each(|_| self.put(b'0'));
-                    self.digits(digits, count, count);
-                }
-                _ => {
-                    self.digits(digits, count, point);
-                    (count..point).for_each(|_| self.put(b'0'));
-                }
-            }
-        }
-
-        /// The digits of a number of `count` digits, with a point behind the first `point` of them if more follow.
-        fn digits(&mut self, mut digits: u32, count: i32, point: i32) {
-            let mut text = [0; DIGITS as usize];
-            for slot in text.iter_mut().take(count as usize).rev() {
-                *slot = b'0' + (digits % 10) as u8;
-                digits /= 10;
-            }
-            for (at, digit) in (0..count).zip(text) {
+            let point = power + DIGITS as i32;
+            let exponent = point - 1;
+            let is_plain = PLAIN.contains(&exponent);
+            let point = if is_plain { point } else { 1 };
+            // Places are counted from the first digit; on both sides of the digits there are zeros.
+            for at in point.min(1) - 1..count.max(point) {
                 if at == point {
                     self.put(b'.');
                 }
-                self.put(digit);
+                self.put(text.get(at as usize).copied().unwrap_or(b'0'));
+            }
+            if !is_plain {
+                self.put(b'e');
+                self.exponent(exponent);
             }
         }
 
@@ -95,52 +104,48 @@ mod nine {
                 self.put(b'-');
             }
             let power = power.unsigned_abs();
-            let count = if power < 10 {
-                1
-            } else if power < 100 {
-                2
-            } else {
-                3
-            };
-            self.digits(power, count, count);
+            let zeros = usize::from(power < 10) + usize::from(power < 100);
+            three_digits(power).into_iter().skip(zeros).for_each(|digit| self.put(digit));
         }
 
+        #[inline(never)]
         fn put(&mut self, byte: u8) {
             // There is room for the longest text.
             let _ = self.text.push(char::from(byte));
         }
     }
 
-    /// The bits of a positive float as nine digits and the power of ten they are multiplied with; `None` for zero.
+    /// An amount as nine digits and the power of ten they are multiplied with; `None` for zero.
     ///
     /// Multiplies or divides by ten until nine digits stand before the point. A 64-bit fraction loses at most one part in
     /// 2⁶⁰ by a step, so that after the 340 steps of the smallest float more than fifteen digits are still right.
-    fn decimal(bits: u64) -> Option<(u32, i32)> {
-        let (fraction, exponent) = (bits & ((1 << 52) - 1), (bits >> 52) as i32);
-        let (fraction, exponent) = if exponent == 0 { (fraction, 1) } else { (fraction | 1 << 52, exponent) };
-        if fraction == 0 {
+    fn decimal(value: &Parts) -> Option<(u32, i32)> {
+        let (mut word, mut shift, mut power) = (value.fraction, value.shift, 0);
+        if word == 0 {
             return None;
         }
-        // The value is `word` times two to the `-shift`, with the highest bit of the word set.
-        let zeros = fraction.leading_zeros();
-        let (mut word, mut shift) = (fraction << zeros, 1075 - exponent + zeros as i32);
-        let mut power = 0;
         loop {
-            let whole = word.checked_shr(shift.max(0) as u32).unwrap_or(0);
-            if shift < 0 || whole >= LIMIT {
+            // The highest bit of the word set. A loop and not a count of zeros, which is one on processors without it.
+            while word >> 63 == 0 {
+                (word, shift) = (word << 1, shift + 1);
+            }
+            // Nine digits are 27 to 30 bits: for other lengths the whole part need not be known.
+            let high = (word >> 32) as u32;
+            let whole = match shift {
+                ..34 => LIMIT,
+                34..38 => high >> (shift - 32),
+                _ => 0,
+            };
+            if whole >= LIMIT {
                 (word, power) = (divide(word, 10).0, power + 1);
             } else if whole < LIMIT / 10 {
                 (word, shift, power) = ((word >> 4) * 10, shift - 4, power - 1);
             } else {
-                break;
+                let rounded = ((high >> (shift - 33)) + 1) >> 1;
+                // Rounding up can make a tenth digit: 1 followed by zeros.
+                return Some(if rounded == LIMIT { (LIMIT / 10, power + 1) } else { (rounded, power) });
             }
-            let zeros = word.leading_zeros();
-            (word, shift) = (word << zeros, shift + zeros as i32);
         }
-        // Nine digits are 27 to 30 bits, so at least 34 are shifted out.
-        let rounded = ((word >> (shift - 1)) + 1) >> 1;
-        // Rounding up can make a tenth digit: 1 followed by zeros.
-        Some(if rounded == LIMIT { (LIMIT as u32 / 10, power + 1) } else { (rounded as u32, power) })
     }
 
     #[cfg(test)]
