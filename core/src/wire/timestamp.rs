@@ -73,6 +73,7 @@ impl Timestamp {
     }
 
     /// RFC 3339 in UTC with six fraction digits: `2026-03-01T12:00:05.250000Z`. ASCII, nothing in it needs escaping.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn text(&self) -> [u8; Self::TEXT_BYTES] {
         let (ms, micros) = divide(self.0, 1_000);
         let (seconds, ms) = divide(ms, 1_000);
@@ -131,6 +132,7 @@ impl fmt::Debug for Timestamp {
 }
 
 /// Writes date and time of day, to the second, over those of a text as [`Timestamp::text`] gives it.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) fn put_second(seconds: u64, text: &mut [u8]) {
     let (hours, of_hour) = divide(seconds, 3_600);
     // Until the year 9999 there are 70 million hours.
