@@ -61,7 +61,7 @@ impl Plan {
 pub fn on_timer() {
     crate::uptime::tick();
     let mut ticks = critical_section::with(|token| TICKS.borrow(token).get());
-    if ticks.tried < ticks.wanted && now().as_micros() / 1000 % u64::from(ticks.every_ms) == 0 {
+    if ticks.tried < ticks.wanted && (now().as_micros() / 1000).is_multiple_of(u64::from(ticks.every_ms)) {
         // Counts what was accepted, so that whoever receives it sees if one is missing.
         let n = ticks.tried - ticks.refused;
         let told =

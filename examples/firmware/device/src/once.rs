@@ -21,6 +21,7 @@ impl<T> Once<T> {
     }
 
     /// The value, the first time.
+    #[allow(clippy::mut_from_ref, reason = "the flag sees to it that there is one reference")]
     pub fn take(&'static self) -> Option<&'static mut T> {
         let taken = critical_section::with(|token| self.taken.borrow(token).replace(true));
         // SAFETY: the flag was not set before, so nobody else has or will have a reference.

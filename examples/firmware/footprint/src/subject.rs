@@ -12,6 +12,7 @@ const CAPTURES: u32 = 8;
 pub fn run(meter: &mut Meter) {
     static mut RING: StaticRing<RING_BYTES> = StaticRing::new();
     // SAFETY: called once, and nothing else names it.
+    #[allow(clippy::deref_addrof, reason = "a reference to a `static mut` is refused where it is seen to be one")]
     let (producer, mut consumer) = unsafe { (*(&raw mut RING)).split() };
     let mut lane = Lane::new(producer, Stamper::new(black_box([0x5eed, 42])), 32, 512);
     let Ok(envelope) = Envelope::new(black_box("phc_footprint"), false) else { return };
