@@ -11,8 +11,11 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub const ALL: &[crate::Test] =
-    &[("footprint on a Cortex-M3", || gate(&CORTEX_M3)), ("footprint on a Cortex-M0", || gate(&CORTEX_M0))];
+pub const ALL: &[crate::Test] = &[
+    ("footprint on a Cortex-M3", || gate(&CORTEX_M3)),
+    ("footprint on a Cortex-M0", || gate(&CORTEX_M0)),
+    ("footprint in the README", readme),
+];
 
 /// Nanoseconds of emulated time for an instruction are two to the power of this.
 const ICOUNT_SHIFT: u32 = 7;
@@ -34,23 +37,10 @@ const CORTEX_M0: Core = Core { name: "m0", target: M0, board: "microbit", tick_p
 /// Builds, measures, prints the rows of the table, and compares them with the budget.
 fn gate(core: &Core) -> Result<String, String> {
     let budget = budget()?;
-    let nothing = measure(core, "")?;
     let mut over = Vec::new();
     let mut rows = String::new();
     for features in ["capture", "delivery"] {
-        let with = measure(core, features)?;
-        ensure(with.number("captured")? == with.number("captures")? + 1, "not every capture was accepted")?;
-        let flash = with.flash - nothing.flash;
-        // The ring is a static of the program's own, of a size of its choice.
-        let memory = (with.ram - nothing.ram).saturating_sub(with.number("ring_bytes")?);
-        let mut row = vec![("flash", flash), ("static", memory), ("stack", with.stack("capture_stack")?)];
-        row.push(("instructions", with.instructions("captures_ticks", core)? / with.number("captures")?));
-        row.push(("instructions_first", with.instructions("first_ticks", core)?));
-        if features == "delivery" {
-            row.push(("delivery_stack", with.stack("delivery_stack")?));
-            ensure(with.number("delivered")? == with.number("captured")?, "not everything was delivered")?;
-        }
-        for (what, measured) in row {
+        for (what, measured) in figures(core, features)? {
             let name = format!("{}.{features}.{what}", core.name);
             let limit = *budget.get(&name).ok_or_else(|| format!("no budget for {name}"))?;
             rows += &format!("\n          {name:<36} {measured:>6} of {limit:>6}");
@@ -66,6 +56,76 @@ fn gate(core: &Core) -> Result<String, String> {
     }
     ensure(over.is_empty(), format!("{rows}\n  over budget:\n  {}", over.join("\n  ")))?;
     Ok(rows)
+}
+
+/// What the budget is about, of one variant less what the program takes without quillet.
+fn figures(core: &Core, features: &'static str) -> Result<Vec<(&'static str, u64)>, String> {
+    let (nothing, with) = (measure(core, "")?, measure(core, features)?);
+    ensure(with.number("captured")? == with.number("captures")? + 1, "not every capture was accepted")?;
+    // The ring is a static of the program's own, of a size of its choice.
+    let memory = (with.ram - nothing.ram).saturating_sub(with.number("ring_bytes")?);
+    let mut row = vec![
+        ("flash", with.flash - nothing.flash),
+        ("static", memory),
+        ("stack", with.stack("capture_stack")?),
+        ("instructions", with.instructions("captures_ticks", core)? / with.number("captures")?),
+        ("instructions_first", with.instructions("first_ticks", core)?),
+    ];
+    if features == "delivery" {
+        row.push(("delivery_stack", with.stack("delivery_stack")?));
+        ensure(with.number("delivered")? == with.number("captured")?, "not everything was delivered")?;
+    }
+    Ok(row)
+}
+
+/// Rows of the README's table: what they say, and which figure of which variant that is.
+const README_ROWS: [(&str, &str, &str); 7] = [
+    ("bytes of flash for capture, ring and envelope", "capture", "flash"),
+    ("bytes of flash with flusher and HTTP client", "delivery", "flash"),
+    ("bytes of static memory besides what is listed above", "delivery", "static"),
+    ("bytes of stack for a capture", "capture", "stack"),
+    ("bytes of stack to deliver a batch", "delivery", "delivery_stack"),
+    ("instructions for a capture", "capture", "instructions"),
+    ("instructions for the first capture in a second", "capture", "instructions_first"),
+];
+
+/// How far the README may be off, in percent: another compiler's figures differ a little.
+const README_PERCENT: u64 = 3;
+
+/// Prints the README's table as it is now, and compares it with the one that stands there.
+fn readme() -> Result<String, String> {
+    let path = build::root().join("README.md");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut measured = BTreeMap::new();
+    for core in [&CORTEX_M3, &CORTEX_M0] {
+        for features in ["capture", "delivery"] {
+            for (what, figure) in figures(core, features)? {
+                measured.insert((core.name, features, what), figure);
+            }
+        }
+    }
+    let (mut rows, mut stale) = (String::new(), Vec::new());
+    for (says, features, what) in README_ROWS {
+        let now = ["m3", "m0"].map(|core| measured.get(&(core, features, what)).copied().unwrap_or_default());
+        rows += &format!("\n| {says} | {} | {} |", grouped(now[0]), grouped(now[1]));
+        let row = text.lines().find_map(|line| line.strip_prefix("| ")?.strip_prefix(says)?.strip_prefix(" | "));
+        let there: Vec<u64> = row
+            .unwrap_or_default()
+            .split('|')
+            .filter_map(|figure| figure.trim().replace(',', "").parse().ok())
+            .collect();
+        let is_near = |(there, now): (&u64, u64)| there.abs_diff(now) * 100 <= now * README_PERCENT;
+        if there.len() != now.len() || !there.iter().zip(now).all(is_near) {
+            stale.push(says);
+        }
+    }
+    ensure(stale.is_empty(), format!("the README says otherwise of: {}\n{rows}", stale.join("; ")))?;
+    Ok(rows)
+}
+
+/// A number as the README writes it: `12,345`.
+fn grouped(number: u64) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", grouped(number / 1000), number % 1000) }
 }
 
 /// Lines of a name and a number; `#` begins a comment.
