@@ -24,9 +24,28 @@ fuzz_target!(|text: &str| {
     let mut minified = Vec::new();
     ours.write_minified(&mut |run| minified.extend_from_slice(run));
     assert_eq!(minified.len(), ours.minified_len());
+    assert!(minified.len() <= text.len());
     assert!(minified.iter().all(|&byte| byte >= 0x20), "a raw control byte would tear the frame");
     assert_eq!(serde_json::from_slice::<Value>(&minified).unwrap(), theirs);
+    let minified = std::str::from_utf8(&minified).expect("whole characters");
+    assert_eq!(needless_escape(minified), None);
 });
+
+/// The first escape of a character that needs none, or that has a shorter one.
+fn needless_escape(minified: &str) -> Option<&str> {
+    let mut rest = minified;
+    while let Some(at) = rest.find('\\') {
+        let escape = &rest[at..];
+        let len = match escape.as_bytes() {
+            [_, b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+            [_, b'u', b'0', b'0', b'0', b'0'..=b'7' | b'b' | b'e' | b'f', ..] => 6,
+            [_, b'u', b'0', b'0', b'1', b'0'..=b'9' | b'a'..=b'f', ..] => 6,
+            _ => return Some(escape),
+        };
+        rest = &escape[len..];
+    }
+    None
+}
 
 /// Levels of arrays and objects. May be less than what the text has: of equal keys, serde_json keeps one.
 fn depth(value: &Value) -> usize {

@@ -91,13 +91,21 @@ fn long_texts_are_cut_between_characters() {
     assert_eq!(written(Value::Array(&[Value::Str("abcdef"), Value::Float(0.5)]), 3), r#"["abc",0.5]"#);
     for (text, most, expected) in [
         (r#"{"k":"abcdef","longkeylongkey":[]}"#, 3, r#"{"k":"abc","longkeylongkey":[]}"#),
-        (r#""a\ud83d\ude00b""#, 12, r#""a""#),
-        (r#""a\ud83d\ude00b""#, 13, r#""a\ud83d\ude00""#),
-        (r#""\u00e9\\\"x""#, 8, r#""\u00e9\\""#),
+        (r#""a\ud83d\ude00b""#, 4, r#""a""#),
+        (r#""a\ud83d\ude00b""#, 5, r#""a😀""#),
+        (r#""\u00e9\\\"x""#, 5, r#""é\\""#),
         (r#""aé""#, 2, r#""a""#),
         (r#""abc""#, 0, r#""""#),
     ] {
         assert_eq!(written(Value::Raw(RawJson::parse(text).unwrap()), most), expected);
+    }
+    // A value that writes itself may escape what it likes.
+    for (text, most, expected) in [
+        (r#""a\ud83d\ude00b""#, 12, r#""a""#),
+        (r#""a\ud83d\ude00b""#, 13, r#""a\ud83d\ude00""#),
+        (r#""\u00e9\\\"x""#, 8, r#""\u00e9\\""#),
+    ] {
+        assert_eq!(written(Value::Typed(&InPieces(text, 1)), most), expected);
     }
 }
 
