@@ -54,12 +54,9 @@ pub(crate) struct Capture {
 pub(crate) struct FlagCall {
     key: String,
     distinct_id: String,
-    #[serde(default)]
-    person_properties: Map<String, Value>,
-    #[serde(default)]
-    groups: Map<String, Value>,
-    #[serde(default)]
-    group_properties: Map<String, Value>,
+    person_properties: Option<Map<String, Value>>,
+    groups: Option<Map<String, Value>>,
+    group_properties: Option<Map<String, Value>>,
     disable_geoip: Option<bool>,
     force_remote: Option<bool>,
 }
@@ -122,11 +119,13 @@ impl Instance {
 
     /// A flag's value, `null` if it is not known. Blocks until its request is answered, retries included.
     pub(crate) fn feature_flag(&self, call: &FlagCall) -> Value {
-        let person = Properties::new(&call.person_properties);
-        let person = person.borrow();
-        let keys: Vec<(&str, String)> = call.groups.iter().map(|(kind, key)| (kind.as_str(), text(key))).collect();
         let none = Map::new();
-        let of_group = |kind: &str| call.group_properties.get(kind).and_then(Value::as_object).unwrap_or(&none);
+        let person = Properties::new(call.person_properties.as_ref().unwrap_or(&none));
+        let person = person.borrow();
+        let groups = call.groups.as_ref().unwrap_or(&none);
+        let keys: Vec<(&str, String)> = groups.iter().map(|(kind, key)| (kind.as_str(), text(key))).collect();
+        let group_properties = call.group_properties.as_ref().unwrap_or(&none);
+        let of_group = |kind: &str| group_properties.get(kind).and_then(Value::as_object).unwrap_or(&none);
         let given: Vec<_> = keys.iter().map(|(kind, _)| Properties::new(of_group(kind))).collect();
         let given: Vec<_> = given.iter().map(Properties::borrow).collect();
         let groups: Vec<_> = keys

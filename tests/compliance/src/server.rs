@@ -29,7 +29,7 @@ pub(crate) struct Request {
     pub(crate) method: String,
     /// Without the query.
     pub(crate) path: String,
-    /// The query's `test_id`, as it stands there: the harness's ids need no escapes.
+    /// The query's `test_id`.
     pub(crate) test_id: Option<String>,
     /// Whatever its type; empty if there is none.
     pub(crate) body: Vec<u8>,
@@ -71,7 +71,7 @@ pub(crate) fn serve(listener: &TcpListener, answer: impl Fn(&Request) -> Respons
 fn converse(stream: &TcpStream, answer: &impl Fn(&Request) -> Response) {
     let _ = stream.set_read_timeout(Some(IDLE_TIMEOUT));
     let _ = stream.set_write_timeout(Some(IDLE_TIMEOUT));
-    let response = match read_request(stream) {
+    let response = match read_request(stream, stream) {
         Ok(request) => answer(&request),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Response::error(400, error.to_string()),
         Err(_) => return,
@@ -79,7 +79,8 @@ fn converse(stream: &TcpStream, answer: &impl Fn(&Request) -> Response) {
     let _ = write_response(stream, &response);
 }
 
-fn read_request(stream: impl Read) -> io::Result<Request> {
+/// Reads a request from `stream`; a client that wants to be asked for its body is, on `back`.
+fn read_request(stream: impl Read, mut back: impl Write) -> io::Result<Request> {
     let mut reader = BufReader::new(stream);
     let mut head = (&mut reader).take(HEAD_BYTES_MAX);
     let line = read_line(&mut head)?;
@@ -90,9 +91,10 @@ fn read_request(stream: impl Read) -> io::Result<Request> {
         return Err(malformed("no HTTP/1.1 request line"));
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let test_id = query.split('&').find_map(|pair| pair.strip_prefix("test_id="));
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let test_id = query.split('&').find_map(|pair| pair.strip_prefix("test_id=")).map(percent_decoded);
 
-    let mut length = 0;
+    let (mut length, mut is_chunked, mut is_asked_for) = (0, false, true);
     loop {
         let line = read_line(&mut head)?;
         if line.is_empty() {
@@ -102,17 +104,74 @@ fn read_request(stream: impl Read) -> io::Result<Request> {
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().map_err(|_| malformed("a Content-Length that is no number"))?;
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(malformed("a body without Content-Length"));
+            is_chunked = value.trim().eq_ignore_ascii_case("chunked");
+            if !is_chunked {
+                return Err(malformed("a Transfer-Encoding other than chunked"));
+            }
+        } else if name.eq_ignore_ascii_case("expect") {
+            is_asked_for = false;
         }
     }
-    if length > BODY_BYTES_MAX {
-        return Err(malformed("the body is too long"));
+    if !is_asked_for {
+        back.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        back.flush()?;
     }
     let mut body = Vec::new();
-    if reader.take(length).read_to_end(&mut body)? as u64 != length {
+    if is_chunked {
+        read_chunks(&mut reader, &mut body)?;
+    } else {
+        read_exactly(&mut reader, length, &mut body)?;
+    }
+    Ok(Request { method: method.to_owned(), path: path.to_owned(), test_id, body })
+}
+
+/// Chunks up to the empty one, with the trailer behind it.
+fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let line = read_line(&mut reader.take(HEAD_BYTES_MAX))?;
+        let size = line.split(';').next().unwrap_or_default().trim();
+        let size = u64::from_str_radix(size, 16).map_err(|_| malformed("a chunk without a size"))?;
+        if size == 0 {
+            let mut trailer = reader.take(HEAD_BYTES_MAX);
+            while !read_line(&mut trailer)?.is_empty() {}
+            return Ok(());
+        }
+        read_exactly(reader, size, body)?;
+        if !read_line(&mut reader.take(2))?.is_empty() {
+            return Err(malformed("a chunk longer than it says"));
+        }
+    }
+}
+
+/// Appends `length` bytes to the body.
+fn read_exactly(reader: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
+    if length > BODY_BYTES_MAX.saturating_sub(body.len() as u64) {
+        return Err(malformed("the body is too long"));
+    }
+    if reader.take(length).read_to_end(body)? as u64 != length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(Request { method: method.to_owned(), path: path.to_owned(), test_id: test_id.map(str::to_owned), body })
+    Ok(())
+}
+
+/// A query's value without its escapes. What is no escape stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match escaped.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A line without its end.
@@ -154,17 +213,29 @@ mod tests {
 
     #[test]
     fn a_request_is_taken_apart() {
-        let text = "POST /flush?a=b&test_id=t-1&c HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  2 \r\n\r\n{}more";
-        let request = read_request(text.as_bytes()).unwrap();
+        let text = "POST /flush/?a=b&test_id=t-%31%zz&c HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  2 \r\n\r\n{}more";
+        let request = read_request(text.as_bytes(), io::sink()).unwrap();
         let expected = Request {
             method: "POST".to_owned(),
             path: "/flush".to_owned(),
-            test_id: Some("t-1".to_owned()),
+            test_id: Some("t-1%zz".to_owned()),
             body: b"{}".to_vec(),
         };
         assert_eq!(request, expected);
-        let bare = read_request("GET /health HTTP/1.0\n\n".as_bytes()).unwrap();
+        let bare = read_request("GET /health HTTP/1.0\n\n".as_bytes(), io::sink()).unwrap();
         assert_eq!((bare.path.as_str(), bare.test_id, bare.body.len()), ("/health", None, 0));
+    }
+
+    #[test]
+    fn a_body_may_come_in_chunks_and_after_a_question() {
+        let text = "POST /init HTTP/1.1\r\nTransfer-Encoding: Chunked\r\nExpect: 100-continue\r\n\r\n\
+            2;x=y\r\n{\"\r\nA\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n";
+        let mut back = Vec::new();
+        let request = read_request(text.as_bytes(), &mut back).unwrap();
+        assert_eq!(
+            (request.body.as_slice(), back.as_slice()),
+            (&b"{\"0123456789"[..], &b"HTTP/1.1 100 Continue\r\n\r\n"[..])
+        );
     }
 
     #[test]
@@ -176,14 +247,30 @@ mod tests {
             "GET / HTTP/1.1\r\nno colon\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\na",
             &long,
         ];
         for text in refused {
-            assert_eq!(read_request(text.as_bytes()).unwrap_err().kind(), io::ErrorKind::InvalidData, "{text:.60?}");
+            assert_eq!(
+                read_request(text.as_bytes(), io::sink()).unwrap_err().kind(),
+                io::ErrorKind::InvalidData,
+                "{text:.60?}"
+            );
         }
-        for text in ["", "GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n{}"] {
-            assert_eq!(read_request(text.as_bytes()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{text:?}");
+        for text in [
+            "",
+            "GET / HTTP/1.1\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n{}",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}",
+        ] {
+            assert_eq!(
+                read_request(text.as_bytes(), io::sink()).unwrap_err().kind(),
+                io::ErrorKind::UnexpectedEof,
+                "{text:?}"
+            );
         }
     }
 }

@@ -166,6 +166,19 @@ fn what_is_not_known_is_null() {
     assert_eq!(flags_requests(&test).len(), 2, "500 is not tried again");
 }
 
+#[test]
+fn null_is_what_was_not_said() {
+    let test = Test::parallel("null-flag-options");
+    test.init(json!({}));
+    let nothing = json!({
+        "person_properties": null, "groups": null, "group_properties": null, "disable_geoip": null, "force_remote": null,
+    });
+    test.feature_flag("test-flag", nothing);
+    let body = only_flags_request(&test).body;
+    assert_eq!((&body["groups"], &body["group_properties"]), (&json!({}), &json!({})));
+    assert_eq!((&body["geoip_disable"], body.get("person_properties")), (&json!(false), None));
+}
+
 fn flags_requests(test: &Test) -> Vec<Recorded> {
     test.requests().into_iter().filter(Recorded::is_flags).collect()
 }
