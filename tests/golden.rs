@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails should stop")]
 
 use quillet::{
-    CaptureError, Common, Envelope, Event, Exception, Level, Property, RawJson, Stamper, Timestamp, Typed, Uuid, Value,
-    event, props,
+    Batch, CaptureError, Client, Common, Event, Exception, Level, Outcome, Property, RawJson, Stamper, Timestamp,
+    Transport, Typed, Uuid, Value, event, props,
 };
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// 2026-11-23T09:00:00.250000Z.
 const NOW: u64 = 1_795_424_400_250;
@@ -180,7 +182,7 @@ fn every_kind_of_value() {
         tags: &'a [&'a str],
     }
     let order = Typed(Order { id: 7, tags: &["a", "b\n"] });
-    let raw = RawJson::parse(" { \"k\" : [ 1 , 2.5e3 ] } ").unwrap();
+    let raw = RawJson::parse(r#" { "k" : [ 1 , 2.5e3, "\u00e9\/\u0022\u000a\ud83d\ude00" ] } "#).unwrap();
     let nested = props! { "in": { "deep": [1, [2, { "x": null }]], "none": {} } };
     let values = [
         Property::new("null", Value::Null),
@@ -205,7 +207,7 @@ fn every_kind_of_value() {
                 r#","null":null,"min":-9223372036854775808,"max":18446744073709551615,"zero":0,"nan":null,"inf":null,"#,
                 r#""tiny":1e-300,"text":"\u0000\t\"\\/é"#,
                 "\u{2028}😀\u{7f}",
-                r#"","raw":{"k":[1,2.5e3]},"typed":{"id":7,"tags":["a","b\n"]},"none":null,"#,
+                r#"","raw":{"k":[1,2.5e3,"é/\"\n😀"]},"typed":{"id":7,"tags":["a","b\n"]},"none":null,"#,
                 r#""in":{"deep":[1,[2,{"x":null}]],"none":{}}"#
             )
         )
@@ -387,8 +389,41 @@ fn a_given_time_is_kept_and_written_in_utc() {
     assert!(text.contains(r#""timestamp":"2025-01-02T03:04:05.000000Z""#), "{text}");
 }
 
+/// What a request carries, put together from its chunks.
+#[derive(Clone, Default)]
+struct Bodies(Arc<Mutex<Vec<String>>>);
+
+impl Transport for Bodies {
+    fn send(&mut self, batch: &Batch<'_>) -> Outcome {
+        let at = Timestamp::from_unix_ms(NOW + 5000);
+        for sent_at in [None, Some(at)] {
+            let body = batch.body(sent_at);
+            let bytes: Vec<u8> = body.chunks().flatten().copied().collect();
+            assert_eq!(bytes.len(), body.len(), "the length is known beforehand");
+            self.0.lock().unwrap().push(String::from_utf8(bytes).unwrap());
+        }
+        Outcome::status(200)
+    }
+}
+
 #[test]
 fn the_envelope() {
-    let envelope = Envelope::new("phc_example", false).unwrap();
-    let _ = envelope;
+    for (historical, marked) in [(false, ""), (true, r#","historical_migration":true"#)] {
+        let bodies = Bodies::default();
+        let builder = Client::builder(" phc_example\n").transport(bodies.clone()).without_thread();
+        let client = builder.historical_migration(historical).build().unwrap();
+        let uuid = Uuid::parse("0195506e-1f00-7c3a-9a55-6d2c8f0b1e42").unwrap();
+        let mut events = Vec::new();
+        for name in ["one", "two"] {
+            let event = Event::new(name, "customer-7").uuid(uuid).timestamp(Timestamp::from_unix_ms(NOW));
+            assert!(client.capture(event).is_accepted());
+            events.push(golden(name, "customer-7", r#","$is_server":true"#));
+        }
+        client.flush(Duration::from_secs(30)).unwrap();
+        let (first, second) = (&events[0], &events[1]);
+        let open = format!(r#"{{"api_key":"phc_example"{marked},"batch":[{first},"#) + "\n" + second;
+        let plain = format!("{open}]}}");
+        let with_time = format!(r#"{open}],"sent_at":"2026-11-23T09:00:05.250000Z"}}"#);
+        assert_eq!(*bodies.0.lock().unwrap(), [plain, with_time]);
+    }
 }
