@@ -239,6 +239,26 @@ fn the_prose_speaks_of_this_version() {
     assert!(readme.contains(&format!("\"{minor}")), "README.md does not say how to depend on {minor}");
 }
 
+/// Every operator that a filter of a flag may have, and that local evaluation therefore has to say something about.
+const FLAG_OPERATORS: &str = "exact is_not is_set is_not_set icontains not_icontains icontains_multi not_icontains_multi \
+    starts_with not_starts_with ends_with not_ends_with regex not_regex gt gte lt lte between not_between is_date_before \
+    is_date_after is_date_exact semver_eq semver_neq semver_gt semver_gte semver_lt semver_lte semver_tilde semver_caret \
+    semver_wildcard in not_in flag_evaluates_to";
+
+/// Whoever looks an operator up finds it, wherever the operators are listed.
+#[test]
+fn each_table_of_operators_is_whole() {
+    for path in ["README.md", "std-adapter/src/lib.rs", "core/src/flags/mod.rs"] {
+        let text = read(path);
+        let lines = text.lines().map(|line| line.trim_start_matches("//! "));
+        let table = lines.skip_while(|line| !line.starts_with("| operator |")).take_while(|line| line.starts_with('|'));
+        let names: String = table.filter_map(|row| row.split('|').nth(1)).collect();
+        for operator in FLAG_OPERATORS.split_whitespace() {
+            assert_eq!(names.matches(&format!("`{operator}`")).count(), 1, "{path} lists {operator}");
+        }
+    }
+}
+
 /// A command in the README that names a program, a test or a script which is not there is worse than none.
 #[test]
 fn the_readme_names_only_what_exists() {

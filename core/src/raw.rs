@@ -13,10 +13,10 @@ pub(crate) use validator::Validator;
 
 /// One complete JSON value (RFC 8259) as borrowed text, checked for all that a frame requires.
 ///
-/// Beyond the grammar: at most [`DEPTH_MAX`](crate::limits::DEPTH_MAX) levels, every number within the range of an `f64`, and no escape that is
-/// half a surrogate pair. Whitespace may be in it, and escapes of characters that need none (`\u00e9`, `\/`); written into a
-/// frame it has neither. What the check does *not* cover: an object's duplicate keys (the last one wins), and integers
-/// beyond 2⁵³, which lose digits on the server.
+/// Beyond the grammar: at most [`DEPTH_MAX`](crate::limits::DEPTH_MAX) levels, every number within the range of an `f64`,
+/// and no escape that is half a surrogate pair. Whitespace may be in it, and escapes of characters that need none (`\u00e9`,
+/// `\/`); written into a frame it has neither. What the check does *not* cover: an object's duplicate keys (the last one
+/// wins), and integers beyond 2⁵³, which lose digits on the server.
 ///
 /// ```
 /// # use quillet_core::RawJson;

@@ -45,15 +45,20 @@
 //! |---|---|---|
 //! | `exact`, `is_not` | texts without case, or a list of them | booleans where clients and servers differ |
 //! | `is_set`, `is_not_set` | whether it was given and is not null | what was not given |
-//! | `icontains`, `starts_with`, `ends_with`, with `not_` too | parts of texts without ASCII case | |
+//! | `icontains`, `not_icontains` | a part of the text, without ASCII case | |
 //! | `icontains_multi`, `not_icontains_multi` | any of a list of parts | |
+//! | `starts_with`, `not_starts_with`, `ends_with`, `not_ends_with` | beginning and end, without ASCII case | |
 //! | `regex`, `not_regex` | anywhere in the text, with case | without the feature `regex`; beyond ASCII |
 //! | `gt`, `gte`, `lt`, `lte`, `between`, `not_between` | numbers | texts that are none |
 //! | `is_date_before`, `is_date_after`, `is_date_exact` | instants; `-7d`, `24h`, `6m` ago | 14 hours, if one has no offset |
-//! | `semver_eq`, `_neq`, `_gt`, `_gte`, `_lt`, `_lte` | three numbers | pre-releases, leading zeros |
+//! | `semver_eq`, `semver_neq`, `semver_gt`, `semver_gte` | three numbers | pre-releases, leading zeros |
+//! | `semver_lt`, `semver_lte` | the same | the same |
 //! | `semver_tilde`, `semver_caret`, `semver_wildcard` | ranges of them | the same |
 //! | `in`, `not_in` | cohorts of the document | static cohorts |
 //! | `flag_evaluates_to` | another flag | circles, and what that one leaves open |
+//!
+//! A property that was not given decides nothing. What is left to the server is asked there, or is an error that says why
+//! ([`FlagQuery::only_local`]).
 //!
 //! # Memory
 //!
