@@ -207,7 +207,7 @@ fn every_kind_of_value() {
                 r#","null":null,"min":-9223372036854775808,"max":18446744073709551615,"zero":0,"nan":null,"inf":null,"#,
                 r#""tiny":1e-300,"text":"\u0000\t\"\\/é"#,
                 "\u{2028}😀\u{7f}",
-                r#"","raw":{"k":[1,2.5e3,"é/\"\n😀"]},"typed":{"id":7,"tags":["a","b\n"]},"none":null,"#,
+                r#"","raw":{"k":[1,2.5e3,"é/\"\u000a😀"]},"typed":{"id":7,"tags":["a","b\n"]},"none":null,"#,
                 r#""in":{"deep":[1,[2,{"x":null}]],"none":{}}"#
             )
         )

@@ -8,7 +8,6 @@ mod validator;
 
 use core::fmt;
 
-use crate::wire::escape;
 pub(crate) use validator::Validator;
 
 /// One complete JSON value (RFC 8259) as borrowed text, checked for all that a frame requires.
@@ -78,24 +77,23 @@ impl<'a> RawJson<'a> {
         len
     }
 
-    /// Emits the value without whitespace between its tokens and with no escape but those that the encoder writes itself,
-    /// in as few runs as that takes.
+    /// Emits the value without whitespace between its tokens, and with no escape of a character that needs none, in as few
+    /// runs as that takes.
     ///
-    /// An escape that JSON does not ask for means the same, but a clean-up pass of some servers takes it for damage and
-    /// replaces the character. No control byte is ever emitted: in strings they only occur escaped, and elsewhere they
-    /// are whitespace.
+    /// Such an escape means the same, but a clean-up pass of some servers takes it for damage and replaces the character: of
+    /// those with digits only control characters keep theirs. No control byte is ever emitted: in strings they only occur
+    /// escaped, and elsewhere they are whitespace.
     pub fn write_minified(&self, sink: &mut impl FnMut(&[u8])) {
-        let mut rest = self.text.as_bytes();
-        while let Some(skipped) = rest.iter().position(|&byte| !is_whitespace(byte)) {
-            let (_, tokens) = rest.split_at_checked(skipped).unwrap_or_default();
-            let (len, has_escapes) = scan_tokens(tokens);
-            let (run, after) = tokens.split_at_checked(len).unwrap_or_default();
-            if has_escapes {
-                write_with_needed_escapes(run, sink);
-            } else {
-                sink(run);
+        let (mut rest, mut in_string) = (self.text.as_bytes(), false);
+        while !rest.is_empty() {
+            let piece = next_piece(rest, &mut in_string);
+            let (run, after) = rest.split_at_checked(piece.run).unwrap_or_default();
+            for bytes in [run, piece.instead.get(..piece.instead_len).unwrap_or_default()] {
+                if !bytes.is_empty() {
+                    sink(bytes);
+                }
             }
-            rest = after;
+            rest = after.get(piece.skipped..).unwrap_or_default();
         }
     }
 }
@@ -159,62 +157,74 @@ const fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// Length of the part of checked JSON before the next whitespace outside a string, and whether it has escapes. Begins
-/// outside a string.
-fn scan_tokens(tokens: &[u8]) -> (usize, bool) {
-    let (mut in_string, mut escaped, mut has_escapes) = (false, false, false);
-    let end = tokens.iter().position(|&byte| {
-        let done = !in_string && is_whitespace(byte);
-        in_string ^= byte == b'"' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        has_escapes |= escaped;
-        done
-    });
-    (end.unwrap_or(tokens.len()), has_escapes)
+/// A stretch of checked JSON that may be written as it is, and what stands behind it.
+struct Piece {
+    run: usize,
+    /// Bytes behind the run that are not written: whitespace between tokens, or an escape.
+    skipped: usize,
+    /// What is written in place of the escape, and how long it is.
+    instead: [u8; 4],
+    instead_len: usize,
 }
 
-/// Emits checked tokens, each escape as the encoder would have written its character.
-#[cold]
+/// The first piece of what is left of a text, `in_string` saying where that begins.
 #[inline(never)]
-fn write_with_needed_escapes(tokens: &[u8], sink: &mut dyn FnMut(&[u8])) {
-    // `seen` bytes of what is not yet emitted may be emitted as they are.
-    let (mut rest, mut seen) = (tokens, 0_usize);
-    while let Some(plain) = rest.iter().skip(seen).position(|&byte| byte == b'\\') {
-        let (run, tail) = rest.split_at_checked(seen + plain).unwrap_or_default();
-        let (len, character) = read_escape(tail);
-        let Some(character) = character else {
-            seen = run.len() + len;
+fn next_piece(rest: &[u8], in_string: &mut bool) -> Piece {
+    let mut piece = Piece { run: 0, skipped: 0, instead: [0; 4], instead_len: 0 };
+    while let Some(&byte) = rest.get(piece.run) {
+        if byte == b'\\' {
+            let (len, character) = read_escape(rest.get(piece.run..).unwrap_or_default());
+            if let Some(character) = character {
+                (piece.instead, piece.instead_len) = without_need(character);
+                piece.skipped = len;
+                break;
+            }
+            piece.run += len;
             continue;
-        };
-        if !run.is_empty() {
-            sink(run);
         }
-        let needed = u8::try_from(character).ok().and_then(escape::of);
-        let mut utf8 = [0; 4];
-        sink(needed.unwrap_or_else(|| character.encode_utf8(&mut utf8).as_bytes()));
-        (rest, seen) = (tail.get(len..).unwrap_or_default(), 0);
+        *in_string ^= byte == b'"';
+        if !*in_string && is_whitespace(byte) {
+            piece.skipped = 1;
+            break;
+        }
+        piece.run += 1;
     }
-    sink(rest);
+    piece
 }
 
-/// Length of the escape that checked text begins with, both halves of a surrogate pair together, and its character; none
-/// for a short escape that the encoder writes too.
-fn read_escape(text: &[u8]) -> (usize, Option<char>) {
+/// Length of the escape that checked text begins with, both halves of a surrogate pair together, and its character, if that
+/// should have been written otherwise.
+fn read_escape(text: &[u8]) -> (usize, Option<u32>) {
     match text {
-        [b'\\', b'/', ..] => (2, Some('/')),
-        [b'\\', b'u', a, b, c, d, tail @ ..] => match (hex_quad([*a, *b, *c, *d]), tail) {
-            (high @ 0xd800..=0xdbff, [b'\\', b'u', a, b, c, d, ..]) => {
-                let low = hex_quad([*a, *b, *c, *d]);
-                (12, char::from_u32(0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff)))
+        [_, b'/', ..] => (2, Some(u32::from(b'/'))),
+        [_, b'u', digits @ ..] => match (hex_quad(digits), digits) {
+            (0..0x20, _) => (6, None),
+            (high @ 0xd800..=0xdbff, [_, _, _, _, _, _, digits @ ..]) => {
+                (12, Some(0x1_0000 + ((high & 0x3ff) << 10 | hex_quad(digits) & 0x3ff)))
             }
-            (unit, _) => (6, char::from_u32(unit)),
+            (unit, _) => (6, Some(unit)),
         },
         _ => (2, None),
     }
 }
 
-fn hex_quad(digits: [u8; 4]) -> u32 {
-    digits.iter().fold(0, |value, &digit| value << 4 | char::from(digit).to_digit(16).unwrap_or(0))
+/// The value of four hexadecimal digits.
+#[inline(never)]
+fn hex_quad(digits: &[u8]) -> u32 {
+    let value = |digit: u8| u32::from(digit & 0x0f) + 9 * u32::from(digit >> 6);
+    digits.iter().take(4).fold(0, |quad, &digit| quad << 4 | value(digit))
+}
+
+/// What stands for a character that is no control character: itself, unless it is the quote or the backslash. And its length.
+fn without_need(character: u32) -> ([u8; 4], usize) {
+    let tail = |shift: u32| (character >> shift) as u8 & 0x3f | 0x80;
+    match character {
+        0x22 | 0x5c => ([b'\\', character as u8, 0, 0], 2),
+        0..0x80 => ([character as u8, 0, 0, 0], 1),
+        0x80..0x800 => ([(character >> 6) as u8 | 0xc0, tail(0), 0, 0], 2),
+        0x800..0x1_0000 => ([(character >> 12) as u8 | 0xe0, tail(6), tail(0), 0], 3),
+        _ => ([(character >> 18) as u8 | 0xf0, tail(12), tail(6), tail(0)], 4),
+    }
 }
 
 #[cfg(test)]
