@@ -320,6 +320,31 @@ fn an_errors_own_backtrace_is_its_stack() {
     assert!(event.property("$debug_images").is_null());
 }
 
+#[test]
+fn symbols_are_looked_up_where_the_client_was_asked_to() {
+    #[inline(never)]
+    fn reporting(client: &Client, error: &ChargeError) {
+        accepted(client.capture_error(error));
+        accepted(client.capture_exception(&ErrorReport::new(error).without_stack()));
+    }
+    let sink = Sink::start();
+    let client = quick(sink.host()).resolve_symbols(true).build().unwrap();
+    reporting(&client, &charge().unwrap_err());
+    let events = exceptions(&client, &sink);
+    let entry = &events[0].property("$exception_list")[0];
+    assert_eq!(entry["mechanism"]["synthetic"], true, "the reporter's stack, not the error's");
+    let frames = entry["stacktrace"]["frames"].as_array().unwrap();
+    let innermost = frames.last().unwrap();
+    assert!(innermost["function"].as_str().unwrap().contains("reporting"), "{frames:?}");
+    assert!(innermost["filename"].as_str().unwrap().ends_with("tests/errors.rs") && innermost["lineno"].is_u64());
+    assert_eq!((&innermost["in_app"], &innermost["client_resolved"]), (&true.into(), &true.into()));
+    assert!(frames.iter().any(|frame| frame["in_app"] == false), "the standard library is not the application");
+    assert!(frames.iter().all(|frame| frame["instruction_addr"].is_null()));
+    assert!(events[0].property("$debug_images").is_null());
+    let without = &events[1].property("$exception_list")[0]["stacktrace"]["frames"];
+    assert_eq!(without.as_array().unwrap().len(), 1, "the place alone");
+}
+
 /// Does in a test what no error should.
 struct Hostile(fn(&mut fmt::Formatter<'_>) -> fmt::Result);
 

@@ -1,8 +1,9 @@
 //! From an error of the program's to an `$exception`: its chain of causes, where it was captured, what happened before.
 //!
 //! In: an [`ErrorReport`] over any `Error`. Out: an event on the way that all events take. The texts go into memory of a
-//! fixed size on the stack, the stack's addresses too; symbols are not looked up. Nothing allocates but what the error's
-//! own `Display` does, the list of images when it is first asked for, and an error's own backtrace.
+//! fixed size on the stack, the stack's addresses too; symbols are not looked up, unless the client was asked to. Nothing
+//! allocates but what the error's own `Display` does, the list of images when it is first asked for, and backtraces with
+//! symbols.
 
 #[cfg(feature = "anyhow")]
 mod anyhow;
@@ -232,8 +233,9 @@ impl Client {
     ///
     /// Runs the error's `Display`, of causes that it does not recognise also `Debug`. If they panic, the error is refused as
     /// [`CaptureError::InvalidValue`]. Allocates and waits no more than they do, except when the first error is captured:
-    /// the list of loaded images is made then. One of level `fatal` has the crash file written, if there is one, which is a
-    /// system call.
+    /// the list of loaded images is made then; and with
+    /// [`ClientBuilder::resolve_symbols`](crate::ClientBuilder::resolve_symbols). One of level `fatal` has the crash file
+    /// written, if there is one, which is a system call.
     #[inline(never)]
     pub fn capture_exception(&self, report: &ErrorReport<'_>) -> Captured {
         let here = 0u8;
@@ -276,6 +278,7 @@ impl Client {
 /// What a client keeps for errors.
 pub(crate) struct Errors {
     bursts: Bursts,
+    resolve_symbols: bool,
     pub(crate) known: Vec<chain::Recognise>,
     steps: TryCell<Steps<Box<[u8]>>>,
     pub(crate) redactor: Redactor,
@@ -290,6 +293,7 @@ impl Errors {
         memory.resize(bytes, 0);
         Some(Self {
             bursts: Bursts::new(options.limit),
+            resolve_symbols: options.resolve_symbols,
             known: options.known.clone(),
             steps: TryCell::new(Steps::new(memory.into_boxed_slice())),
             redactor: options.redactor.clone(),
@@ -378,7 +382,9 @@ impl Inner {
         backtrace: Option<&str>,
         above: usize,
     ) -> Result<Uuid, CaptureError> {
-        let frames = backtrace.map(backtrace::frames).unwrap_or_default();
+        let resolves = self.shared.errors.resolve_symbols && details.stack && backtrace.is_none();
+        let resolved = if resolves { backtrace::text(&Backtrace::force_capture()) } else { None };
+        let frames = backtrace.or(resolved.as_deref()).map(backtrace::frames).unwrap_or_default();
         let mut addresses = [0; FRAMES_MAX];
         let walks = details.stack && frames.is_empty();
         let addresses = if walks { stack::addresses(&mut addresses, above) } else { &[] };
@@ -401,7 +407,7 @@ impl Inner {
             exception = exception.handled(handled);
         }
         // The reporter's stack stands in for one that the error lacks.
-        exception = exception.synthetic(details.synthetic || frames.is_empty());
+        exception = exception.synthetic(details.synthetic || resolves || frames.is_empty());
         let captured = self.shared.errors.with_steps(|steps| {
             let exception = exception.steps(steps);
             let mut event = Event::exception(details.distinct_id, &exception).properties(details.properties);

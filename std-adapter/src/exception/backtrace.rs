@@ -1,8 +1,9 @@
-//! An error's own backtrace, as frames.
+//! A backtrace with symbols, as frames.
 //!
-//! In: a [`Backtrace`] that somebody captured where the error arose. Out: functions, files and lines. The standard library
-//! gives frames out as text only, so the text is read; making it looks symbols up, which takes milliseconds and memory.
-//! That is why nothing here runs unless an error brought a backtrace along (`RUST_BACKTRACE`, `RUST_LIB_BACKTRACE`).
+//! In: a [`Backtrace`] that somebody captured where the error arose, or that was captured with its report. Out: functions,
+//! files and lines. The standard library gives frames out as text only, so the text is read; making it looks symbols up,
+//! which takes milliseconds and memory. That is why nothing here runs unless an error brought a backtrace along
+//! (`RUST_BACKTRACE`, `RUST_LIB_BACKTRACE`) or the client was built with `resolve_symbols`.
 
 use core::fmt::{self, Write};
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -106,7 +107,7 @@ fn location(line: &str) -> (&str, u32, u32) {
 /// Whether a frame belongs to taking the backtrace, not to what happened.
 fn is_of_capture(function: &str) -> bool {
     let path = function.trim_start_matches(['<', '&']);
-    ["std::backtrace", "anyhow::", "eyre::", "backtrace::"].iter().any(|start| path.starts_with(start))
+    ["std::backtrace", "quillet::", "anyhow::", "eyre::", "backtrace::"].iter().any(|start| path.starts_with(start))
         || function.contains(" as anyhow::")
         || function.contains(" as eyre::")
         || function.contains("as core::convert::From<")

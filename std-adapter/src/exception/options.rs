@@ -20,6 +20,7 @@ const STEPS_BYTES: usize = 8 * 1024;
 pub(crate) struct ErrorOptions {
     pub(crate) limit: BurstLimit,
     pub(crate) steps_bytes: usize,
+    pub(crate) resolve_symbols: bool,
     pub(crate) known: Vec<Recognise>,
     pub(crate) redactor: Redactor,
 }
@@ -27,7 +28,13 @@ pub(crate) struct ErrorOptions {
 impl Default for ErrorOptions {
     fn default() -> Self {
         let redactor = Redactor::default();
-        Self { limit: BurstLimit::default(), steps_bytes: STEPS_BYTES, known: Vec::new(), redactor }
+        Self {
+            limit: BurstLimit::default(),
+            steps_bytes: STEPS_BYTES,
+            resolve_symbols: false,
+            known: Vec::new(),
+            redactor,
+        }
     }
 }
 
@@ -47,6 +54,16 @@ impl ClientBuilder {
     /// as much is allocated when the client is built.
     pub fn exception_steps_bytes(mut self, bytes: usize) -> Self {
         self.errors.steps_bytes = bytes.min(STEPS_BYTES_MAX);
+        self
+    }
+
+    /// Whether the functions, files and lines of an error's stack are looked up here, when it is captured, for programs whose
+    /// symbols are not uploaded to PostHog. Default: `false`, addresses and build ids are sent, and the server looks them up.
+    ///
+    /// It takes milliseconds on the thread that captures the error, the first time tens of them, and memory. What a burst
+    /// limit holds back costs nothing. Panic hooks and signal handlers never do it.
+    pub fn resolve_symbols(mut self, resolve: bool) -> Self {
+        self.errors.resolve_symbols = resolve;
         self
     }
 
