@@ -18,7 +18,7 @@
 //!
 //! | operator | true of | inconclusive |
 //! |---|---|---|
-//! | `exact`, `is_not` | a text equal but for case, or one of a list; numbers as JSON spells them | booleans read otherwise; `ς` |
+//! | `exact`, `is_not` | a text equal but for case, or one of a list; numbers as in JSON | booleans read otherwise; `ς` |
 //! | `is_set`, `is_not_set` | what was given and is not null; nothing that was given | |
 //! | `icontains`, `not_icontains` | a text that this is part of; the case of ASCII does not count | |
 //! | `icontains_multi`, `not_icontains_multi` | the same for any of a list | a filter without a list |
