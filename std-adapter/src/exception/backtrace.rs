@@ -182,12 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn a_real_one_leads_here() {
+    fn a_real_one_leads_to_who_called_and_not_to_this_library() {
         let text = text(&Backtrace::force_capture()).unwrap();
+        assert!(text.contains("a_real_one_leads_to_who_called"), "{text}");
         let frames = frames(&text);
-        let here = frames.iter().find(|frame| format!("{frame:?}").contains("a_real_one_leads_here"));
-        assert!(here.is_some(), "{text}");
-        assert!(format!("{:?}", frames[0]).contains("in_app"));
+        let says = |frame: &Frame<'_>, part: &str| format!("{frame:?}").contains(part);
+        assert!(frames.iter().any(|frame| says(frame, "test::run_test")), "{text}");
+        assert!(!says(&frames[0], "quillet::") && says(&frames[0], "in_app"), "{text}");
         assert!(super::text(&Backtrace::disabled()).is_none());
     }
 }
