@@ -1,13 +1,16 @@
 //! How much the spool may take, and what is said about those who left something in it.
 
-use crate::common::{capture, stored};
+use crate::common::{PATIENCE, capture, stored};
 use crate::victim::{Folder, Victim, become_one_if_asked, eventually, found, spooling};
 use quillet::DropReason;
 use quillet_support::sink::refuses;
 use quillet_support::{Answer, Rule, Sink};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
+
+/// Where a ring's file says when its process last looked after it.
+const LAST_SEEN_AT: u64 = 4096 + 8;
 
 #[test]
 fn events_that_waited_too_long_are_dropped_and_counted() {
@@ -18,10 +21,31 @@ fn events_that_waited_too_long_are_dropped_and_counted() {
     let ring = folder.files_with("ring").pop().unwrap();
     // The name says when it was made: in 2001.
     let old = ring.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
-    fs::rename(&ring, ring.with_file_name(format!("1000000000000-{old}"))).unwrap();
+    let ring_of_2001 = ring.with_file_name(format!("1000000000000-{old}"));
+    fs::rename(&ring, &ring_of_2001).unwrap();
+    // Its header says when the process last looked after it: then too.
+    let file = fs::File::options().write(true).open(&ring_of_2001).unwrap();
+    file.write_all_at(&1_000_000_100_000_000_u64.to_le_bytes(), LAST_SEEN_AT).unwrap();
+    drop(file);
     let report = spooling(sink.host(), folder.path()).build().unwrap().shutdown();
     assert_eq!((report.stats.recovered, report.stats.dropped_for(DropReason::Expired)), (7, 7));
     assert_eq!((folder.files().len(), sink.requests().len()), (0, 0));
+}
+
+/// A service runs for weeks; that it started long ago says nothing about its last events.
+#[test]
+fn what_a_process_left_that_lived_for_long_is_not_old() {
+    become_one_if_asked();
+    let (folder, sink) = (Folder::new(), Sink::start());
+    let test = "retain::what_a_process_left_that_lived_for_long_is_not_old";
+    Victim::start(test, &sink.host(), folder.path(), 7).kill();
+    let ring = folder.files_with("ring").pop().unwrap();
+    let old = ring.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
+    fs::rename(&ring, ring.with_file_name(format!("1000000000000-{old}"))).unwrap();
+    let client = spooling(sink.host(), folder.path()).build().unwrap();
+    assert!(sink.wait_for_events(7, PATIENCE));
+    let stats = client.shutdown().stats;
+    assert_eq!((stats.recovered, stats.delivered, stats.dropped_total()), (7, 7, 0));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use quillet_core::Timestamp;
 
@@ -45,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) kind: Kind,
     /// When it was made, by its name.
     pub(crate) made: Timestamp,
+    /// When it was last written to, as the file system has it.
+    pub(crate) changed: Timestamp,
     /// What it takes on the disk, in bytes.
     pub(crate) disk_bytes: u64,
 }
@@ -104,7 +107,11 @@ impl Directory {
             let path = entry?.path();
             let Some((kind, made)) = parse(&path) else { continue };
             let Ok(metadata) = path.symlink_metadata() else { continue };
-            entries.push(Entry { path, kind, made, disk_bytes: disk_bytes(&metadata) });
+            let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let changed = changed.map_or(made, |since| {
+                Timestamp::from_unix_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+            });
+            entries.push(Entry { path, kind, made, changed, disk_bytes: disk_bytes(&metadata) });
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)

@@ -286,7 +286,11 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: `bytes` bytes at `start` were just mapped, and nobody else knows of them.
-        unsafe { platform::prepare(start, bytes) };
+        if let Err(error) = unsafe { platform::prepare(start, bytes) } {
+            // SAFETY: as above; the mapping goes with the only pointer to it.
+            unsafe { libc::munmap(start, bytes) };
+            return Err(error);
+        }
         NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 

@@ -146,20 +146,29 @@ pub(super) fn punch(_file: RawFd, _at: usize, _len: usize) {}
 /// Keeps a mapping out of forked children, which must not write into their parent's ring, and has all its pages there
 /// before the first capture, so that none of them has to wait for one.
 ///
+/// # Errors
+///
+/// There is no room for the pages, whatever was set aside: a store into one that is missing would be a SIGBUS.
+///
 /// # Safety
 ///
 /// The range is a mapping of whole pages, nobody else writes to it yet, and it reads as zeros.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) unsafe fn prepare(start: *mut libc::c_void, bytes: usize) {
+pub(super) unsafe fn prepare(start: *mut libc::c_void, bytes: usize) -> io::Result<()> {
     /// From Linux 5.14 on.
     const MADV_POPULATE_WRITE: libc::c_int = 23;
     // SAFETY: advice about a range that is mapped (the caller's promise); where it is not understood nothing happens.
     unsafe { libc::madvise(start, bytes, libc::MADV_DONTFORK) };
     // SAFETY: as above.
     if unsafe { libc::madvise(start, bytes, MADV_POPULATE_WRITE) } != 0 {
+        let error = io::Error::last_os_error();
+        if matches!(error.raw_os_error(), Some(libc::EFAULT | libc::ENOMEM)) {
+            return Err(error);
+        }
         // SAFETY: the caller's promise, passed on.
         unsafe { touch(start, bytes) };
     }
+    Ok(())
 }
 
 /// As above. The system has no word for it: a mapping is kept out of children by its inheritance.
@@ -168,7 +177,7 @@ pub(super) unsafe fn prepare(start: *mut libc::c_void, bytes: usize) {
 ///
 /// As above.
 #[cfg(target_os = "macos")]
-pub(super) unsafe fn prepare(start: *mut libc::c_void, bytes: usize) {
+pub(super) unsafe fn prepare(start: *mut libc::c_void, bytes: usize) -> io::Result<()> {
     const VM_INHERIT_NONE: libc::c_int = 2;
     unsafe extern "C" {
         fn minherit(start: *mut libc::c_void, bytes: usize, inherit: libc::c_int) -> libc::c_int;
@@ -177,6 +186,7 @@ pub(super) unsafe fn prepare(start: *mut libc::c_void, bytes: usize) {
     unsafe { minherit(start, bytes, VM_INHERIT_NONE) };
     // SAFETY: the caller's promise, passed on.
     unsafe { touch(start, bytes) };
+    Ok(())
 }
 
 /// As above; never called, as there is no file to map.
@@ -185,7 +195,9 @@ pub(super) unsafe fn prepare(start: *mut libc::c_void, bytes: usize) {
 ///
 /// None.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
-pub(super) unsafe fn prepare(_start: *mut libc::c_void, _bytes: usize) {}
+pub(super) unsafe fn prepare(_start: *mut libc::c_void, _bytes: usize) -> io::Result<()> {
+    Ok(())
+}
 
 /// Writes a zero into every page.
 ///

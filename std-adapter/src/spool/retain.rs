@@ -74,10 +74,27 @@ pub(crate) fn make_room(
     Ok(())
 }
 
-/// Whether a file has waited for too long.
-pub(crate) fn is_expired(entry: &Entry, limits: &Limits, now: Timestamp) -> bool {
-    let age = now.as_unix_micros().saturating_sub(entry.made.as_unix_micros());
-    Duration::from_micros(age) > limits.age
+/// Whether nothing was added to a file for too long. The name of a ring's says when its process started, which may have
+/// been long before it died.
+fn is_expired(entry: &Entry, limits: &Limits, now: Timestamp) -> bool {
+    let is_old = |then: Timestamp| {
+        let age = now.as_unix_micros().saturating_sub(then.as_unix_micros());
+        Duration::from_micros(age) > limits.age
+    };
+    is_old(entry.made)
+        && match entry.kind {
+            Kind::Ring => last_seen(entry).is_none_or(|seen| seen > now || is_old(seen)),
+            Kind::Segment => is_old(entry.changed),
+            Kind::Bad => true,
+        }
+}
+
+/// When a dead process last looked after its queue. Kept up to date while events come.
+fn last_seen(entry: &Entry) -> Option<Timestamp> {
+    let claim = Claim::adopt(&entry.path).ok()??;
+    let mut micros = [0; 8];
+    claim.read(&mut micros, layout::LAST_SEEN_AT).ok()?;
+    Some(Timestamp::from_unix_micros(u64::from_le_bytes(micros)))
 }
 
 /// Removes a file that no living process has, and tells what was in it. Whether it is gone.
