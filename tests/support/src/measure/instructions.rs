@@ -13,7 +13,7 @@ use super::Case;
 /// The option by which a program is told to run one case, whose name follows, and nothing else.
 pub const PROBE: &str = "--probe";
 
-/// How often a case runs to be counted, and before that to warm up: valgrind is slow, and counts repeat.
+/// How often a case runs to be counted, and in each round of its warm-up: valgrind is slow, and counts repeat.
 const TIMES: u64 = 100;
 
 /// Of the function below, as callgrind sees it.
@@ -43,7 +43,12 @@ impl fmt::Display for Counted {
 /// Runs the case called `name` once more for callgrind to count. Says whether there is one.
 pub fn probe(cases: &mut [Case<'_>], name: &str) -> bool {
     let Some(case) = cases.iter_mut().find(|case| case.name() == name) else { return false };
-    (case.work)(TIMES);
+    for round in 0..case.warm_up {
+        if round > 0 {
+            (case.rest)();
+        }
+        (case.work)(TIMES);
+    }
     measured_section(&mut case.work);
     (case.rest)();
     true

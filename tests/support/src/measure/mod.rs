@@ -27,6 +27,7 @@ const ROUNDS: usize = 201;
 pub struct Case<'a> {
     name: &'static str,
     bytes: usize,
+    warm_up: u64,
     work: Box<dyn FnMut(u64) + 'a>,
     rest: Box<dyn FnMut() + 'a>,
 }
@@ -34,13 +35,20 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     /// `work` does it as often as it is told. `bytes` is what one time produces.
     pub fn new(name: &'static str, bytes: usize, work: impl FnMut(u64) + 'a) -> Self {
-        Self { name, bytes, work: Box::new(work), rest: Box::new(|| {}) }
+        Self { name, bytes, warm_up: 1, work: Box::new(work), rest: Box::new(|| {}) }
     }
 
     /// `rest` runs after each burst, off the clock: it empties what the burst filled.
     #[must_use]
     pub fn with_rest(self, rest: impl FnMut() + 'a) -> Self {
         Self { rest: Box::new(rest), ..self }
+    }
+
+    /// Before instructions are counted, `rounds` bursts: for what takes some real time to become what it stays, as a clock
+    /// that learns the rate of the processor's counter.
+    #[must_use]
+    pub fn with_warm_up(self, rounds: u64) -> Self {
+        Self { warm_up: rounds, ..self }
     }
 
     /// What it is called.
