@@ -3,7 +3,7 @@
 //! In: an [`Event`], the time, what is common to all events. Out: a committed frame and its uuid, or a
 //! [`CaptureError`] and a ring without a trace of it. Nothing here allocates, waits, or makes a system call.
 
-use crate::common::Common;
+use crate::common::{Common, ShortCommon};
 use crate::event::Event;
 use crate::limits::FRAME_END_BYTES;
 use crate::ring::Producer;
@@ -13,7 +13,7 @@ use crate::uuid::Uuid;
 use crate::wire::event::{FRAME_TAIL, stamp, survey, write};
 use crate::wire::plain;
 use crate::wire::timestamp::Timestamp;
-use crate::wire::writer::{Out, Writer};
+use crate::wire::writer::{Out, Writer, put_head};
 
 /// The producing end of a ring, with what it takes to capture: identity, time, limits.
 ///
@@ -55,42 +55,51 @@ impl<'m> Lane<'m> {
     /// it says. The ring is then as it was before.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub fn capture(&mut self, event: &Event<'_>, common: &Common<'_>, now: Timestamp) -> Result<Uuid, CaptureError> {
-        match self.capture_plain(event, || *common, now) {
+        match self.capture_plain(event, &ShortCommon::NONE, || *common, now) {
             Some(uuid) => Ok(uuid),
             None => self.capture_any(event, common, now),
         }
     }
 
     /// Captures the event if it is a usual one, about twice as fast as [`capture_any`](Lane::capture_any); runs no code of
-    /// a value's own. `None` means that nothing is in the ring and nothing is counted, and says nothing about why: whoever
-    /// gets it calls [`capture_any`](Lane::capture_any), as [`capture`](Lane::capture) does. The lane's next time may then be
-    /// a microsecond later.
+    /// a value's own. `None` means that nothing has happened, and says nothing about why: whoever gets it calls
+    /// [`capture_any`](Lane::capture_any), as [`capture`](Lane::capture) does.
     ///
-    /// Usual are a name, an id and flat properties without anything to escape, where there is room.
+    /// Usual is an event that says nothing but a name, an id and properties, where there is room. `short` is what `common`
+    /// gives, if that [is short](Common::short); `now` is asked for the time when all else is written.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub fn capture_plain<'c>(
+    pub fn capture_plain<'c, T>(
         &mut self,
         event: &Event<'_>,
-        common: impl FnOnce() -> Common<'c>,
-        now: Timestamp,
-    ) -> Option<Uuid> {
+        short: &ShortCommon,
+        common: impl Fn() -> Common<'c>,
+        now: T,
+    ) -> Option<Uuid>
+    where
+        Timestamp: From<T>,
+    {
         if !plain::IS_WORTH_IT || event.rare.is_some() {
             return None;
         }
         if self.producer.committed() == self.committed_end && !self.has_room_for_event() {
             return None;
         }
-        // Whatever there is; that the frame is not too long is seen when its length is known.
-        let mut grant = match self.producer.run() {
-            plain::ROOM_BYTES_MIN.. => self.producer.grant_up_to(usize::MAX),
-            _ => self.producer.grant(plain::ROOM_BYTES_MAX).ok()?,
-        };
-        let stamp = self.stamper.stamp(now);
-        let len = plain::write(event, self.stamper.head(), &stamp, common, grant.bytes_mut())?;
-        if len > self.frame_bytes_max {
-            return None;
+        // No more than a frame may have, so that none gets longer.
+        let mut most = self.producer.run().min(self.frame_bytes_max);
+        if most < plain::ROOM_BYTES_MIN {
+            self.producer.find_run(plain::ROOM_BYTES_MAX);
+            most = self.producer.run().min(self.frame_bytes_max);
+            if most < plain::ROOM_BYTES_MIN {
+                return None;
+            }
         }
-        grant.commit(len);
+        let mut run = self.producer.grant_run();
+        let room = run.bytes_mut().get_mut(..most)?;
+        let end = plain::write(event, short, common, room)?;
+        // Last, so that neither time nor uuid takes up registers while the rest is written.
+        let stamp = self.stamper.stamp(Timestamp::from(now));
+        put_head(self.stamper.head(), &stamp, room.first_chunk_mut()?);
+        run.commit_to(end);
         Some(self.stamper.uuid(&stamp))
     }
 

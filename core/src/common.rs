@@ -7,11 +7,11 @@ use core::fmt;
 
 use crate::event::Event;
 use crate::limits::{DEPTH_MAX, SUPER_PROPERTIES_MAX};
-use crate::property::{DOLLAR_MASK, Property, Value, is_always_reserved, key_mask};
+use crate::property::{DOLLAR_MASK, Property, Value, is_always_reserved, is_special, key_mask};
 use crate::raw::RawJson;
 use crate::stats::CaptureError;
 use crate::wire::event::{hides, write_value};
-use crate::wire::writer::{Out, Writer};
+use crate::wire::writer::{Out, SlotLen, Writer};
 use crate::wire::{LIB_NAME, LIB_VERSION, escape, key};
 
 /// Blocks are copied in steps of this many bytes and padded to whole ones.
@@ -41,6 +41,8 @@ pub struct Common<'a> {
     /// How the block is written for an event that may have a key of the same name. Only where there are super properties:
     /// a program which has none does not link that.
     without: Option<WriteWithout>,
+    /// Whether some property is none of the [special](is_special) ones: then any key of an event's may be the same.
+    has_names: bool,
 }
 
 type WriteWithout = fn(&Common<'_>, &Event<'_>, &mut Writer<'_>);
@@ -64,7 +66,7 @@ impl<'a> Common<'a> {
         if properties.len() > SUPER_PROPERTIES_MAX {
             return Err(CommonError::TooMany);
         }
-        let mut mask = DOLLAR_MASK;
+        let (mut mask, mut has_names) = (0, false);
         let mut out = Writer::new(memory);
         out.bytes(OPEN.as_bytes());
         out.string(key::LIB);
@@ -92,6 +94,7 @@ impl<'a> Common<'a> {
                 return Err(CommonError::BadValue);
             }
             mask |= key_mask(name.as_bytes());
+            has_names |= !is_special(name.as_bytes());
             out.bytes(b",");
             out.string(name);
             out.bytes(b":");
@@ -100,7 +103,8 @@ impl<'a> Common<'a> {
         let len = out.finish().ok_or(CommonError::NoRoom)?;
         let block = memory.get_mut(..block_bytes(len)).ok_or(CommonError::NoRoom)?;
         block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
-        Ok(Self { block, len, mask, without: if properties.is_empty() { None } else { Some(write_without) } })
+        let without: Option<WriteWithout> = if properties.is_empty() { None } else { Some(write_without) };
+        Ok(Self { block, len, mask, without, has_names })
     }
 
     /// The same snapshot over another copy of its bytes, for owners that keep them beside it.
@@ -123,7 +127,7 @@ impl<'a> Common<'a> {
     ///
     /// `memory` must have room for them and 96 bytes.
     pub fn adopt(memory: &'a mut [u8], members: &str) -> Option<Self> {
-        let mut mask = DOLLAR_MASK;
+        let (mut mask, mut has_names) = (0, false);
         let mut out = Writer::new(memory);
         out.bytes(b"{");
         out.bytes(members.as_bytes());
@@ -140,7 +144,8 @@ impl<'a> Common<'a> {
             if !is_in_place || !is_allowed || escape::next_run(name).1.is_some() || count >= SUPER_PROPERTIES_MAX + 2 {
                 return None;
             }
-            mask |= key_mask(name);
+            mask |= if is_ours { 0 } else { key_mask(name) };
+            has_names |= !is_special(name);
             count += 1;
             rest = rest.get(len..)?;
         }
@@ -150,7 +155,8 @@ impl<'a> Common<'a> {
         let len = out.finish().filter(|_| count >= 2)?;
         let block = memory.get_mut(..block_bytes(len))?;
         block.iter_mut().skip(len).for_each(|pad| *pad = b' ');
-        Some(Self { block, len, mask, without: if count == 2 { None } else { Some(write_without) } })
+        let without: Option<WriteWithout> = if count == 2 { None } else { Some(write_without) };
+        Some(Self { block, len, mask, without, has_names })
     }
 
     /// The rendered bytes, padding included.
@@ -158,9 +164,18 @@ impl<'a> Common<'a> {
         self.block
     }
 
+    /// The same, if captures can copy it without asking: a block of the shortest, and no name in it that an event's key is
+    /// likely to be.
+    #[must_use]
+    pub fn short(&self) -> ShortCommon {
+        let block = self.block.try_into().ok().filter(|_| !self.has_names);
+        block.zip(SlotLen::checked(self.len)).map_or(ShortCommon::NONE, |(block, len)| ShortCommon { block, len })
+    }
+
+    /// Union of the keys' masks.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn mask(&self) -> u64 {
-        self.mask
+        self.mask & !DOLLAR_MASK
     }
 
     /// Whether some property says what is not PostHog's: then any key of an event's may be the same.
@@ -192,6 +207,25 @@ impl<'a> Common<'a> {
     }
 }
 
+/// A copy of a [`Common`] that is [short](Common::short), for whoever captures often to keep at hand.
+#[derive(Clone, Copy)]
+pub struct ShortCommon {
+    pub(crate) block: [u8; BLOCK_BYTES_MIN],
+    /// Bytes of it that are text; none if this is no copy of anything.
+    pub(crate) len: SlotLen<BLOCK_BYTES_MIN>,
+}
+
+impl ShortCommon {
+    /// In place of one that is not short.
+    pub const NONE: Self = Self { block: [b' '; BLOCK_BYTES_MIN], len: SlotLen::EMPTY };
+}
+
+impl fmt::Debug for ShortCommon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ShortCommon").field(&self.len.get()).finish()
+    }
+}
+
 impl fmt::Debug for Common<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.block.get(OPEN.len()..self.len).and_then(|text| core::str::from_utf8(text).ok());
@@ -212,7 +246,7 @@ impl Default for Common<'static> {
             head.copy_from_slice(TEXT.as_bytes());
             block
         };
-        Common { block: &BLOCK, len: TEXT.len(), mask: DOLLAR_MASK, without: None }
+        Common { block: &BLOCK, len: TEXT.len(), mask: 0, without: None, has_names: false }
     }
 }
 

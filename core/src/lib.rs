@@ -142,7 +142,7 @@ pub use serialize::{Typed, to_sink};
 pub use redact::{Redacted, Redaction};
 pub use steps::{Steps, StepsRead};
 
-pub use common::{Common, CommonError};
+pub use common::{Common, CommonError, ShortCommon};
 pub use stamp::Stamper;
 pub use uuid::{Prng, Uuid, UuidError};
 pub use wire::event::Encoded;
@@ -151,8 +151,8 @@ pub use wire::timestamp::Timestamp;
 pub use capture::Lane;
 pub use frame::is_frame;
 pub use ring::{
-    Checkpoint, Consumer, Gauge, Grant, GrantError, Position, Producer, Read, Recovered, Ring, RingError, StaticRing,
-    Trust, crc32c,
+    Checkpoint, Consumer, Gauge, Grant, GrantError, Position, Producer, Read, Recovered, Ring, RingError, Run,
+    StaticRing, Trust, crc32c,
 };
 #[cfg(feature = "critical-section")]
 pub use shared::SharedLane;

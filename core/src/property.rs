@@ -7,6 +7,7 @@ use core::fmt;
 use crate::limits::KEY_BYTES_MAX;
 use crate::raw::RawJson;
 use crate::serialize::WriteJson;
+use crate::wire::key;
 use crate::wire::writer::SlotLen;
 
 /// A property's value. Borrowed: building one copies nothing and allocates nothing.
@@ -90,14 +91,14 @@ impl<'a> Property<'a> {
 #[derive(Clone, Copy)]
 #[doc(hidden)]
 pub enum Key<'a> {
-    /// Rendered; always short enough for its slot, and none of PostHog's own.
+    /// Rendered; always short enough for its slot, and not [special](is_special).
     Literal(RenderedKey),
     /// To be escaped on the way.
     Text(&'a str),
 }
 
 /// A literal key that may be copied as it was rendered. Only [`Key::literal`] makes one, so none is too long for its slot,
-/// and none is PostHog's own.
+/// and none is [special](is_special).
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct RenderedKey(&'static LiteralKey);
@@ -117,7 +118,7 @@ impl Key<'static> {
     /// A key rendered at compile time.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn literal(key: &'static LiteralKey) -> Self {
-        if key.len.get() == 0 || key.mask == DOLLAR_MASK {
+        if key.len.get() == 0 || is_special(key.text.as_bytes()) {
             Self::Text(key.text)
         } else {
             Self::Literal(RenderedKey(key))
@@ -192,7 +193,7 @@ impl LiteralKey {
     }
 }
 
-/// The bit of every key that begins with `$`: PostHog's own, among them all that this client writes.
+/// The bit that every key has which begins with `$`, beside its own: some of them mean something to PostHog.
 pub(crate) const DOLLAR_MASK: u64 = 1 << 63;
 
 /// One bit that depends on a key. Keys without a common bit differ, so that most events need no comparison with the super
@@ -203,24 +204,22 @@ pub(crate) const fn key_mask(key: &[u8]) -> u64 {
     if key.is_empty() {
         return 0;
     }
-    if key[0] == b'$' {
-        return DOLLAR_MASK;
-    }
     let mix = key[0] as usize ^ (key[key.len() - 1] as usize).wrapping_mul(5) ^ key.len().wrapping_mul(11);
     // 63 is taken: it shares a bit with 62.
+    let dollar = if key[0] == b'$' { DOLLAR_MASK } else { 0 };
     let bit = if mix & 63 == 63 { 62 } else { mix & 63 };
     if cfg!(target_pointer_width = "64") {
-        return 1 << bit;
+        return dollar | 1 << bit;
     }
     // In registers of 32 bits a shift by so much would be a call.
     let half = (1u32 << (bit & 31)) as u64;
-    if bit < 32 { half } else { half << 32 }
+    dollar | if bit < 32 { half } else { half << 32 }
 }
 
 /// Whether the client writes this key into every event.
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) const fn is_always_reserved(key: &[u8]) -> bool {
-    is_same(key, b"$lib") || is_same(key, b"$lib_version")
+    is_same(key, LIB) || is_same(key, LIB_VERSION)
 }
 
 /// Whether two texts are the same; without the compiler's `memcmp`, which is larger than this.
@@ -237,6 +236,18 @@ pub(crate) const fn is_same(mut a: &[u8], mut b: &[u8]) -> bool {
     }
     true
 }
+
+/// Whether this is a key that a client's events say by default or may be told to say, or one that has to be looked at for
+/// another reason.
+pub(crate) const fn is_special(key: &[u8]) -> bool {
+    is_always_reserved(key) || is_same(key, IS_SERVER) || is_same(key, GEOIP_DISABLE) || is_same(key, COOKIELESS_MODE)
+}
+
+const LIB: &[u8] = key::LIB.as_bytes();
+const LIB_VERSION: &[u8] = key::LIB_VERSION.as_bytes();
+const IS_SERVER: &[u8] = key::IS_SERVER.as_bytes();
+const GEOIP_DISABLE: &[u8] = key::GEOIP_DISABLE.as_bytes();
+const COOKIELESS_MODE: &[u8] = key::COOKIELESS_MODE.as_bytes();
 
 impl fmt::Debug for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -28,10 +28,13 @@ fn frame(number: usize, len: usize) -> Vec<u8> {
 /// Commits frames of these lengths, the first one being frame `number`, as long as there is room. Returns how many.
 fn produce(producer: &mut Producer<'_>, number: usize, lens: &[usize]) -> usize {
     for (done, &len) in lens.iter().enumerate() {
-        // As a lane does: what is known to be free, if it is enough, and else what is looked up.
-        let mut known = producer.grant_up_to(len);
-        if known.bytes_mut().len() == len {
-            known.bytes_mut().copy_from_slice(&frame(number + done, len));
+        // As a lane does: what is known to be free, if it is enough, and else what is looked up, in one way and in the other.
+        if done % 2 == 1 {
+            producer.find_run(len);
+        }
+        let mut known = producer.grant_run();
+        if let Some(bytes) = known.bytes_mut().get_mut(..len) {
+            bytes.copy_from_slice(&frame(number + done, len));
             known.commit(len);
             continue;
         }

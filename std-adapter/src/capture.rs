@@ -26,9 +26,15 @@ impl Inner {
         capture(event, self)
     }
 
-    /// A capture on which somebody has an opinion.
+    /// A capture for which the short way was not the right one.
     #[cold]
     #[inline(never)]
+    fn capture_other(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
+        let is_gated = self.shared.gates() != GATES_OPEN || scope::is_entered();
+        if is_gated { self.capture_gated(event) } else { self.commit_any(event) }
+    }
+
+    /// A capture on which somebody has an opinion.
     fn capture_gated(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
         if !self.shared.is_ours() {
             return match self.successor() {
@@ -67,7 +73,7 @@ impl Inner {
     #[inline(always)]
     fn commit(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
         match self.shared.lanes.capture_plain(event) {
-            Some(uuid) => Ok(self.committed(uuid)),
+            Some(uuid) => Ok(self.shared.committed(uuid)),
             None => self.commit_any(event),
         }
     }
@@ -77,17 +83,9 @@ impl Inner {
     #[inline(never)]
     fn commit_any(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
         match self.shared.lanes.capture(event) {
-            Ok(uuid) => Ok(self.committed(uuid)),
+            Ok(uuid) => Ok(self.shared.committed(uuid)),
             Err(reason) => Err(self.shared.refuse(self.shared.why_refused(reason))),
         }
-    }
-
-    #[inline(always)]
-    fn committed(&self, uuid: Uuid) -> Uuid {
-        if self.shared.asleep.load(Ordering::Relaxed) {
-            self.shared.wake_if_due();
-        }
-        uuid
     }
 
     /// Whether capturing is closed or switched off; a refusal is counted.
@@ -143,10 +141,14 @@ impl Inner {
 /// on x86-64.
 #[inline(never)]
 fn capture(event: &Event<'_>, inner: &Inner) -> Result<Uuid, CaptureError> {
-    if inner.shared.gates() != GATES_OPEN || scope::is_entered() {
-        return inner.capture_gated(event);
+    let shared = &*inner.shared;
+    if shared.gates() != GATES_OPEN || scope::is_entered() {
+        return inner.capture_other(event);
     }
-    inner.commit(event)
+    match shared.lanes.capture_plain(event) {
+        Some(uuid) => Ok(shared.committed(uuid)),
+        None => inner.capture_other(event),
+    }
 }
 
 /// A refusal, and whether it has been counted.

@@ -125,15 +125,17 @@ impl<S: Source> FastClock<S> {
             // No overflow: the window is a millisecond's ticks, so the product is below 2³² · 1000 and a little.
             self.base.carried_on(since.wrapping_mul(self.scale) >> 32)
         } else {
-            self.read(ticks)
+            self.read(since)
         }
     }
 
-    /// Reads the real clock. `ticks` were read before it: a thread put to sleep in between finds itself outside of the
-    /// window, or at worst ahead by what is left of it.
+    /// Reads the real clock. `since` is what was counted before it: a thread put to sleep in between finds itself outside of
+    /// the window, or at worst ahead by what is left of it.
     #[cold]
     #[inline(never)]
-    fn read(&mut self, ticks: u64) -> Timestamp {
+    fn read(&mut self, since: u64) -> Timestamp {
+        // Added up again here, so that the caller need not keep it.
+        let ticks = self.base_ticks.wrapping_add(since);
         let now = self.source.wall();
         if self.is_steady {
             self.learn(ticks, now);
@@ -179,6 +181,14 @@ impl<S: Source> FastClock<S> {
             self.scale = scale;
             self.window = (WINDOW_MICROS << 32) / scale;
         }
+    }
+}
+
+/// The time when it is asked for: what a lane writes last.
+impl From<&mut FastClock<System>> for Timestamp {
+    #[inline(always)]
+    fn from(clock: &mut FastClock<System>) -> Self {
+        clock.now()
     }
 }
 

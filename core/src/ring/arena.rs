@@ -98,9 +98,10 @@ impl<'m> Arena<'m> {
         // Whoever called has checked that already; the halves must be sound on their own.
         let tail = if head.wrapping_sub(tail) <= self.capacity() { tail } else { head };
         let (committed, released) = (producer.committed.load(Ordering::Relaxed), self.header().released());
+        let at = self.place_of(head);
         Halves {
             read: ReadHalf { arena: Arena { ..self }, tail, released },
-            write: WriteHalf { arena: self, head, run_end: head, tail, committed },
+            write: WriteHalf { arena: self, at, run_end: at, bias: head.wrapping_sub(at.addr()), tail, committed },
         }
     }
 
@@ -125,6 +126,11 @@ impl<'m> Arena<'m> {
     #[cfg(loom)]
     pub(super) fn header(&self) -> &'m Header {
         &self.tracked.header
+    }
+
+    /// The address of the byte at `position`.
+    fn place_of(&self, position: usize) -> *mut u8 {
+        self.byte(cursor::offset(position, self.capacity()))
     }
 
     /// The address of the byte at `offset`, which is at most the capacity (cursor masks it).
@@ -189,18 +195,32 @@ pub(super) struct Halves<'m> {
     pub(super) read: ReadHalf<'m>,
 }
 
+/// Whether frames are published in the run without a look at where they begin.
+const HAS_RUNS: bool = crate::wire::plain::IS_WORTH_IT;
+
 /// The end that may write `head .. tail + capacity`.
+///
+/// What it knows of the head are addresses: within a lap, where a frame goes and where its position is differ by a constant.
+///
+/// `at .. run_end` lies in the arena's bytes, is free and in one piece (the *run*: what [`cursor::run`] said, less what was
+/// committed since). Where [`HAS_RUNS`], it is empty while the head is at the beginning of a lap that has not
+/// [begun](WriteHalf::skip_to): a frame there has more to be published.
 pub(super) struct WriteHalf<'m> {
     arena: Arena<'m>,
-    /// What the header's `head` is; nobody else moves it.
-    head: usize,
-    /// From head to here is free and in one piece: what [`cursor::run`] said, less what was committed since.
-    run_end: usize,
+    /// Where the head's byte is, or one past the last byte if the head is at the end of a lap.
+    at: *mut u8,
+    run_end: *mut u8,
+    /// What makes a position of an address of the head's lap: `at + bias` is what the header's `head` is; nobody else moves
+    /// it.
+    bias: usize,
     /// What the header's `tail` was when last looked at; the real one can only be further.
     tail: usize,
     /// What the header's `committed` is.
     committed: usize,
 }
+
+// SAFETY: as of an arena: besides numbers there are addresses inside of it, which are used for what this half may touch.
+unsafe impl Send for WriteHalf<'_> {}
 
 impl<'m> WriteHalf<'m> {
     pub(super) fn side(&self) -> Side<'m> {
@@ -222,41 +242,88 @@ impl<'m> WriteHalf<'m> {
         self.committed
     }
 
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn head(&self) -> usize {
+        self.at.addr().wrapping_add(self.bias)
+    }
+
+    /// Bytes of the run.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn run(&self) -> usize {
+        self.run_end.addr().wrapping_sub(self.at.addr())
+    }
+
     /// Takes `bytes` contiguous free bytes. Looks at the read half's line only if there seems to be no room.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn reserve(&mut self, bytes: usize) -> Option<Reserved<'_, 'm>> {
         let in_run = bytes <= self.run();
-        let start = if in_run { self.head } else { self.place(bytes)? };
+        let start = if in_run { self.head() } else { self.place(bytes)? };
         Some(Reserved { half: self, start, len: bytes })
-    }
-
-    /// What is left of the run.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(super) fn run(&self) -> usize {
-        self.run_end.wrapping_sub(self.head)
     }
 
     /// Takes what is left of the run, at most `bytes`.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn reserve_up_to(&mut self, bytes: usize) -> Reserved<'_, 'm> {
-        let len = self.run().min(bytes);
-        let start = self.head;
+        let (start, len) = (self.head(), self.run().min(bytes));
         Reserved { half: self, start, len }
+    }
+
+    /// Takes the run.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn reserve_run(&mut self) -> ReservedRun<'_, 'm> {
+        ReservedRun { half: self }
+    }
+
+    /// Counts an event that ends at `at`, in the lap that the bias is for. The order of these stores is the protocol (see the
+    /// module doc of `ring`); head makes the rest count.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn publish(&mut self, at: *mut u8) {
+        let producer = &self.arena.header().producer;
+        self.committed = self.committed.wrapping_add(1);
+        producer.committed.store(self.committed, Ordering::Relaxed);
+        self.at = at;
+        // Release: pairs with the Acquire in ReadHalf::head. Payload, watermark and count come with it.
+        producer.head.store(self.head(), Ordering::Release);
     }
 
     /// Looks how long the run is by now, unless it is known to have `bytes` left.
     pub(super) fn look_for(&mut self, bytes: usize) {
         if bytes > self.run() {
             self.place(bytes);
+            if HAS_RUNS && cursor::offset(self.head(), self.capacity()) == 0 {
+                self.skip_to(self.head());
+            }
         }
+    }
+
+    /// Makes the run one of `bytes`, if there is as much room: in the next lap if need be.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn find_run(&mut self, bytes: usize) {
+        if let Some(start) = self.place(bytes).filter(|start| cursor::offset(*start, self.capacity()) == 0) {
+            self.skip_to(start);
+        }
+    }
+
+    /// Begins the lap at `start` before there is a frame in it. What is published already ended the lap before, and goes on
+    /// doing so: whoever reads looks at the watermark only when the head is beyond it, and nothing is published any more in
+    /// the lap before.
+    fn skip_to(&mut self, start: usize) {
+        let producer = &self.arena.header().producer;
+        producer.watermark.store(producer.head.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.at = self.arena.byte(0);
+        self.bias = start.wrapping_sub(self.at.addr());
+        self.run_end = self.arena.byte(cursor::run(self.tail, start, self.arena.capacity()));
     }
 
     /// A frame that ends at `end` begins a lap: the one before ended at the head, with or without a gap. The lap whose
     /// watermark this overwrites is behind the tail, or there would not have been room.
     #[cold]
     #[inline(never)]
-    fn begin_lap(&mut self, end: usize) {
-        self.arena.header().producer.watermark.store(self.head, Ordering::Relaxed);
+    fn begin_lap(&mut self, end: *mut u8) {
+        let producer = &self.arena.header().producer;
+        // Not this half's own head, which may be in the new lap already (`skip_to`).
+        producer.watermark.store(producer.head.load(Ordering::Relaxed), Ordering::Relaxed);
         // The run was that of the lap before.
         self.run_end = end;
     }
@@ -265,18 +332,29 @@ impl<'m> WriteHalf<'m> {
     #[cold]
     #[inline(never)]
     fn place(&mut self, bytes: usize) -> Option<usize> {
-        let capacity = self.arena.capacity();
-        let mut start = cursor::place(self.tail, self.head, bytes, capacity);
+        let (capacity, head) = (self.arena.capacity(), self.head());
+        let mut start = cursor::place(self.tail, head, bytes, capacity);
         if start.is_none() {
             // Acquire: pairs with the Release in ReadHalf::release; the reader's last look at those bytes is over.
             let tail = self.header().consumer.tail.load(Ordering::Acquire);
             // A tail outside of last one..=head was not written by a ReadHalf; do not believe it.
-            if cursor::is_within(self.tail, self.head, tail) {
+            if cursor::is_within(self.tail, head, tail) {
                 self.tail = tail;
             }
-            start = cursor::place(self.tail, self.head, bytes, capacity);
+            start = cursor::place(self.tail, head, bytes, capacity);
         }
-        self.run_end = self.head.wrapping_add(cursor::run(self.tail, self.head, capacity));
+        let offset = cursor::offset(head, capacity);
+        let run = cursor::run(self.tail, head, capacity);
+        if offset != 0 {
+            self.run_end = self.arena.byte(offset.wrapping_add(run));
+        } else if HAS_RUNS {
+            // A lap that has not begun has none, and `at` may be the end of the arena.
+            self.run_end = self.at;
+        } else {
+            self.at = self.arena.byte(0);
+            self.bias = head.wrapping_sub(self.at.addr());
+            self.run_end = self.arena.byte(run);
+        }
         start
     }
 }
@@ -313,17 +391,48 @@ impl Reserved<'_, '_> {
         if len == 0 || len > self.len {
             return;
         }
-        let producer = &self.half.arena.header().producer;
         let half = self.half;
-        // The order of these stores is the protocol (see the module doc of `ring`); head makes the rest count.
-        if cursor::offset(self.start, half.arena.capacity()) == 0 {
-            half.begin_lap(self.start.wrapping_add(len));
+        let offset = cursor::offset(self.start, half.arena.capacity());
+        // Not beyond the capacity: `bytes_mut` says why.
+        let end = half.arena.byte(offset.wrapping_add(len));
+        if offset == 0 {
+            half.begin_lap(end);
         }
-        half.committed = half.committed.wrapping_add(1);
-        producer.committed.store(half.committed, Ordering::Relaxed);
-        half.head = self.start.wrapping_add(len);
-        // Release: pairs with the Acquire in ReadHalf::head. Payload, watermark and count come with it.
-        producer.head.store(half.head, Ordering::Release);
+        half.bias = self.start.wrapping_add(len).wrapping_sub(end.addr());
+        half.publish(end);
+    }
+}
+
+/// Exclusive use of the run.
+pub(super) struct ReservedRun<'a, 'm> {
+    half: &'a mut WriteHalf<'m>,
+}
+
+impl ReservedRun<'_, '_> {
+    pub(super) fn len(&self) -> usize {
+        self.half.run()
+    }
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        let (at, len) = (self.half.at, self.half.run());
+        #[cfg(loom)]
+        self.half.arena.tracked.write(Stretch { offset: at.addr() - self.half.arena.first.as_ptr().addr(), len });
+        // SAFETY: the run lies in the arena's bytes and in head .. tail + capacity (WriteHalf); so by the halves invariant no
+        // other reference to these bytes exists, as this one borrows the write half mutably. They are initialised, the arena
+        // having been a `&mut [u8]`.
+        unsafe { slice::from_raw_parts_mut(at, len) }
+    }
+
+    /// Publishes what is before `end` as one event. An `end` that is not in the run, behind its first byte, publishes nothing.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn publish_to(self, end: *mut u8) {
+        let half = self.half;
+        if end <= half.at || end > half.run_end {
+            return;
+        }
+        // What is in the run is in the head's lap, which has begun.
+        half.publish(half.at.with_addr(end.addr()));
     }
 }
 

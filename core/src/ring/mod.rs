@@ -56,7 +56,7 @@ pub(crate) use header::count_frames;
 
 pub use consumer::{Consumer, Position, Read};
 pub use gauge::Gauge;
-pub use producer::{Grant, GrantError, Producer};
+pub use producer::{Grant, GrantError, Producer, Run};
 pub use recover::{Checkpoint, Recovered, Trust, crc32c};
 
 /// A ring over memory that somebody lends for `'m`, before its two ends part.

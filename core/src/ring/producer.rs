@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::arena::{Reserved, WriteHalf};
+use super::arena::{Reserved, ReservedRun, WriteHalf};
 use super::{Gauge, cursor};
 
 /// The writing end of a ring: one thread (or interrupt) at a time, `Send`.
@@ -39,12 +39,24 @@ impl<'m> Producer<'m> {
         }
     }
 
-    /// Exclusive use of whatever is known to be free in one piece where the next frame would begin, at most `bytes`.
+    /// Exclusive use of whatever is known to be free in one piece where the next frame would begin.
     ///
-    /// May be little or nothing: near the end of a lap, and when the other end was last looked at long ago.
-    /// [`grant`](Producer::grant) looks again.
+    /// May be little or nothing: at either end of a lap, and when the other end was last looked at long ago.
+    /// [`find_run`](Producer::find_run) looks again.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub fn grant_up_to(&mut self, bytes: usize) -> Grant<'_, 'm> {
+    pub fn grant_run(&mut self) -> Run<'_, 'm> {
+        Run { reserved: self.half.reserve_run() }
+    }
+
+    /// Has the next frame begin where so many bytes are free in one piece, if they are: in the next lap if need be, the rest
+    /// of this one being left out.
+    #[inline]
+    pub fn find_run(&mut self, bytes: usize) {
+        self.half.find_run(bytes);
+    }
+
+    /// Exclusive use of what is left of the run, at most `bytes`.
+    fn grant_up_to(&mut self, bytes: usize) -> Grant<'_, 'm> {
         Grant { reserved: self.half.reserve_up_to(bytes) }
     }
 
@@ -54,7 +66,7 @@ impl<'m> Producer<'m> {
         self.half.run()
     }
 
-    /// As [`grant_up_to`](Producer::grant_up_to), but the other end is looked at where less than `bytes` are known to be free:
+    /// As much as is known to be free, at most `bytes`; the other end is looked at where less than `bytes` are known to be free:
     /// little only near the end of a lap, or where there is no more.
     pub(crate) fn grant_most(&mut self, bytes: usize) -> Grant<'_, 'm> {
         self.half.look_for(bytes);
@@ -139,9 +151,45 @@ impl Grant<'_, '_> {
     }
 }
 
+/// A [`Grant`] of as much as can be had without looking for more.
+#[must_use = "an uncommitted grant is thrown away"]
+pub struct Run<'a, 'm> {
+    reserved: ReservedRun<'a, 'm>,
+}
+
+impl Run<'_, '_> {
+    /// The bytes, as many as there are. Unspecified content until written.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.reserved.bytes_mut()
+    }
+
+    /// Publishes the first `len` bytes as one event, as [`Grant::commit`] does.
+    #[inline]
+    pub fn commit(mut self, len: usize) {
+        let end = self.bytes_mut().get_mut(..len).map(|frame| frame.as_mut_ptr_range().end);
+        debug_assert!(end.is_some(), "committed more than was granted");
+        if let Some(end) = end {
+            self.reserved.publish_to(end);
+        }
+    }
+
+    /// The same up to this address; one that is not among the bytes publishes nothing.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(crate) fn commit_to(self, end: *mut u8) {
+        self.reserved.publish_to(end);
+    }
+}
+
 impl fmt::Debug for Grant<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grant").field("len", &self.reserved.len()).finish()
+    }
+}
+
+impl fmt::Debug for Run<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("len", &self.reserved.len()).finish()
     }
 }
 

@@ -48,6 +48,17 @@ fn put(producer: &mut Producer<'_>, text: &[u8]) {
     grant.commit(text.len());
 }
 
+/// Commits `text` as one frame if there is room for it in the run.
+fn put_in_run(producer: &mut Producer<'_>, text: &[u8]) -> bool {
+    let mut run = producer.grant_run();
+    let is_room = run.bytes_mut().len() >= text.len();
+    if is_room {
+        run.bytes_mut()[..text.len()].copy_from_slice(text);
+        run.commit(text.len());
+    }
+    is_room
+}
+
 fn pending_bytes(consumer: &Consumer<'_>) -> Vec<u8> {
     let (first, second) = consumer.slices(consumer.tail(), consumer.head());
     [first, second].concat()
@@ -193,6 +204,46 @@ fn consume(mut consumer: Consumer<'_>, frames: usize) {
         next += settled;
         if settled == 0 {
             std::thread::yield_now();
+        }
+    }
+}
+
+/// Frames by either way in any order, at every offset.
+#[test]
+fn runs_and_grants_take_turns_without_leaving_or_losing_a_byte() {
+    for (capacity, seed) in [8, 16, 64, 256].into_iter().flat_map(|capacity| (1..200u64).map(move |s| (capacity, s))) {
+        let (mut state, mut expected) = (seed, VecDeque::<Vec<u8>>::new());
+        let mut memory = Memory::formatted(capacity, 0_usize.wrapping_sub(seed as usize % (2 * capacity)));
+        let (mut producer, mut consumer) = Ring::attach(&mut memory.0).unwrap().split();
+        for number in 0..300 {
+            let len = 1 + random(&mut state) as usize % (capacity / 2);
+            let frame: Vec<u8> = numbered_frame(number).chain(core::iter::repeat(b'x')).take(len - 1).collect();
+            let frame = [&frame[..], b"\n"].concat();
+            let is_in = match random(&mut state) % 4 {
+                0 => {
+                    let frames = random(&mut state) as usize % 3;
+                    for frame in expected.drain(..frames.min(expected.len())) {
+                        consumer.release(consumer.position_after(consumer.tail(), frame.len()), 1);
+                    }
+                    false
+                }
+                1 => producer.grant(len).is_ok_and(|mut grant| {
+                    grant.bytes_mut().copy_from_slice(&frame);
+                    grant.commit(len);
+                    true
+                }),
+                2 => put_in_run(&mut producer, &frame),
+                _ => {
+                    producer.find_run(len);
+                    put_in_run(&mut producer, &frame)
+                }
+            };
+            if is_in {
+                expected.push_back(frame);
+            }
+            let all: Vec<u8> = expected.iter().flatten().copied().collect();
+            assert_eq!(pending_bytes(&consumer), all, "capacity {capacity}, seed {seed}, step {number}");
+            assert_eq!(consumer.pending(), expected.len());
         }
     }
 }
@@ -375,7 +426,10 @@ fn a_death_between_any_two_stores_leaves_whole_frames_and_a_right_count() {
             let text: Vec<u8> = (1..number % 24).map(|i| b'a' + i as u8).chain([b'\n']).collect();
             let released = (number >> 8) as usize % 4;
             let stores: &[usize] = if number >> 32 & 3 != 0 && producer.grant(text.len()).is_ok() {
-                put(&mut producer, &text);
+                producer.find_run(if number >> 40 & 1 == 0 { 0 } else { text.len() });
+                if !put_in_run(&mut producer, &text) {
+                    put(&mut producer, &text);
+                }
                 frames.push_back(text);
                 &[word::WATERMARK, word::COMMITTED, word::HEAD]
             } else {

@@ -212,6 +212,27 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Writes, behind its head, an event that says nothing rare and has none of the common names, and that was checked.
+#[cold]
+#[inline(never)]
+pub(crate) fn write_usual(event: &Event<'_>, common: &Common<'_>, out: &mut Writer<'_>) -> Result<(), CaptureError> {
+    match event.name {
+        Name::Literal(literal) => out.name_slot(&literal.slot, literal.len),
+        Name::Text(name) => {
+            out.bytes(EVENT_KEY);
+            out.escaped(name);
+            out.bytes(ID_KEY);
+        }
+    }
+    out.escaped(event.distinct_id);
+    common.write(out);
+    for property in event.properties {
+        write_property(out, property, DEPTH_MAX)?;
+    }
+    out.bytes(FRAME_TAIL);
+    Ok(())
+}
+
 /// Bytes one value takes exactly.
 pub(crate) fn measure_value(value: &Value<'_>) -> Result<usize, CaptureError> {
     let mut writer = Writer::new(&mut []);

@@ -1,47 +1,59 @@
 //! The usual event, written in one go: what nine captures of ten take, and what their cost is measured on.
 //!
-//! In: an [`Event`] that says nothing [rare](crate::event::Rare), and a stamp. Out: exactly the bytes that
-//! [`event`](super::event) would write, or nothing: an event that is unusual in any way, wrong in any way, or for which the
-//! room is not plainly enough, is left to that module, which looks at it from the beginning and says what is wrong. So
-//! nothing here decides anything.
+//! In: an [`Event`] that says nothing [rare](crate::event::Rare). Out: exactly the bytes that [`event`](super::event) would
+//! write, but for the head, which is written last; or nothing: an event that is wrong in any way, that has a value with code
+//! of its own, or for which the room is not plainly enough, is left to that module, which looks at it from the beginning and
+//! says what is wrong. So nothing here decides anything.
 //!
-//! What makes it short: no survey ahead, but one comparison per value with the room that is left, everything of fixed size
-//! being covered by a [margin](MARGIN); no branch per text, but one question at the end whether any byte of any text
-//! needed an escape; a cursor that no function call ever sees the address of, so that it stays in registers.
+//! What makes it short: no survey ahead, but room for a few properties of short texts from the start, and a question only
+//! about what is longer; no branch per text, but one question at the end whether any byte of any text needed an escape; a
+//! cursor that no function call ever sees the address of, so that it stays in registers. What is less usual has functions
+//! of its own: values of many are written by the writer that everything else uses, and an event with something to escape
+//! once more by that writer.
 
 #![allow(unsafe_code, reason = "stores without bounds checks per byte; each block states the room that was asked for")]
 
-use core::ptr;
+use core::{ptr, slice};
 
 use super::digits::{by_hundred, pair};
-use super::event::FRAME_TAIL;
+use super::event::{FRAME_TAIL, write_usual, write_value};
 use super::float;
 use super::simd::Seen;
-use super::writer::{SlotLen, put_stamp};
-use crate::common::{BLOCK_BYTES_MIN, Common};
+use super::writer::{SlotLen, Writer};
+use crate::common::{BLOCK_BYTES_MIN, Common, ShortCommon};
 use crate::event::{EVENT_KEY, Event, ID_KEY, NAME_SLOT_BYTES, Name};
-use crate::limits::{DISTINCT_ID_CHARS_MAX, EVENT_NAME_BYTES_MAX, KEY_BYTES_MAX};
-use crate::property::{KEY_SLOT_BYTES, Key, Property, Value, key_mask};
-use crate::stamp::{HEAD_BYTES, HEAD_SLOT_BYTES, Stamp};
+use crate::limits::{DEPTH_MAX, DISTINCT_ID_CHARS_MAX, EVENT_NAME_BYTES_MAX, KEY_BYTES_MAX};
+use crate::property::{KEY_SLOT_BYTES, Key, Property, Value, is_special, key_mask};
+use crate::stamp::HEAD_BYTES;
 
 /// Whether this target takes the short way. A small processor would rather have the flash.
 pub(crate) const IS_WORTH_IT: bool = cfg!(target_pointer_width = "64");
 
-/// Bytes behind the limit that are granted too: for a key's slot, quotes, a number, the tail.
-const MARGIN: usize = 128;
+/// Longest text that nobody asks about: for as long a key and as long a value of each property there is room from the start.
+const SHORT_TEXT_BYTES_MAX: usize = 32;
 
 /// Longest number that is written: a sign and the digits of a `u64`, or what a float may take.
 const NUMBER_BYTES_MAX: usize = 32;
+
+/// What a property takes at most if its texts are short, or have been asked about: a comma and quotes and a colon around the
+/// key, quotes around the value.
+const PROPERTY_BYTES: usize = (1 + 2 + SHORT_TEXT_BYTES_MAX + 1) + (2 + SHORT_TEXT_BYTES_MAX);
+
+/// As many properties as most events have: for these there has to be room, whether they are there or not.
+const PROPERTIES_FEW: usize = 8;
+
+/// Bytes behind all properties: for the tail, and for what slots are longer than what is in them.
+const MARGIN: usize = 64;
 
 /// Whole numbers from here on are not the usual ones, and have more digits than are written from a table.
 const NUMBER_END: u64 = 100_000_000;
 
 /// From the start to the first property, at most, as long as the super properties' block is of the shortest.
 const PRELUDE_BYTES_MAX: usize =
-    HEAD_SLOT_BYTES + EVENT_KEY.len() + EVENT_NAME_BYTES_MAX + ID_KEY.len() + DISTINCT_ID_CHARS_MAX + BLOCK_BYTES_MIN;
+    HEAD_BYTES + EVENT_KEY.len() + EVENT_NAME_BYTES_MAX + ID_KEY.len() + DISTINCT_ID_CHARS_MAX + BLOCK_BYTES_MIN;
 
 /// The least room that is worth a try.
-pub(crate) const ROOM_BYTES_MIN: usize = PRELUDE_BYTES_MAX + MARGIN;
+pub(crate) const ROOM_BYTES_MIN: usize = PRELUDE_BYTES_MAX + PROPERTIES_FEW * PROPERTY_BYTES + MARGIN;
 
 /// Room to ask for where less than that is left in one piece: enough for nearly all usual events.
 pub(crate) const ROOM_BYTES_MAX: usize = 4 * 1024;
@@ -50,72 +62,94 @@ const _: () = assert!(
     HEAD_BYTES + NAME_SLOT_BYTES + DISTINCT_ID_CHARS_MAX + BLOCK_BYTES_MIN <= PRELUDE_BYTES_MAX,
     "a name from its slot takes less than the longest from its text"
 );
+const _: () = assert!(SHORT_TEXT_BYTES_MAX <= KEY_BYTES_MAX, "a short key is not too long");
 const _: () = assert!(
-    1 + NUMBER_BYTES_MAX + KEY_SLOT_BYTES + 1 + NUMBER_BYTES_MAX + FRAME_TAIL.len() <= MARGIN,
-    "what is written between two comparisons fits behind the limit"
+    KEY_SLOT_BYTES + 1 + NUMBER_BYTES_MAX <= PROPERTY_BYTES && FRAME_TAIL.len() + KEY_SLOT_BYTES <= MARGIN,
+    "a property with a key from its slot, or a number, takes less than one of texts"
 );
 
-/// Writes the event as a frame at the start of `room` and returns its length. `None` if that is for somebody else to do;
-/// what `room` holds then is of no use.
+/// Writes the event at the start of `room` as a frame whose head is missing, and returns where in it the frame ends. `None` if
+/// that is for somebody else to do; what `room` holds then is of no use.
 #[inline(always)]
 pub(crate) fn write<'c>(
     event: &Event<'_>,
-    head: &[u8; HEAD_SLOT_BYTES],
-    stamp: &Stamp,
-    common: impl FnOnce() -> Common<'c>,
+    short: &ShortCommon,
+    common: impl Fn() -> Common<'c>,
     room: &mut [u8],
-) -> Option<usize> {
+) -> Option<*mut u8> {
     let id = event.distinct_id.as_bytes();
     // As in `event::check_id`; ids that begin otherwise, or might have too many characters, are looked at there. Signed, so
     // that what begins beyond ASCII is below the space too.
     if id.len().wrapping_sub(1) >= DISTINCT_ID_CHARS_MAX || id.first().is_none_or(|first| *first as i8 <= b' ' as i8) {
         return None;
     }
-    if room.len() < ROOM_BYTES_MIN {
-        return None;
+    let mut spare = room.len().checked_sub(ROOM_BYTES_MIN)?;
+    if event.properties.len() > PROPERTIES_FEW {
+        spare = spare_beside(event.properties.len(), room.len())?;
     }
     let start = room.as_mut_ptr();
-    // SAFETY: the room is longer than the margin, so the limit lies within it.
-    let limit = unsafe { start.add(room.len() - MARGIN) };
-    let mut pen = Pen { at: start, limit, seen: Seen::nothing() };
+    // SAFETY: the prelude, what is spare, what all properties take, and the margin are not more than the room.
+    let (at, limit) = unsafe { (start.add(HEAD_BYTES), start.add(PRELUDE_BYTES_MAX + spare)) };
+    let mut pen = Pen { at, limit, seen: Seen::nothing() };
     // SAFETY: head, name, id and the beginning of the block take `PRELUDE_BYTES_MAX` bytes at most, name and id being
     // checked to be within their limits; so what is stored, slots included, lies before the limit or in the margin.
     unsafe {
-        put_stamp(head, stamp, pen.at);
-        pen.advance(HEAD_BYTES);
+        // The id is there twice so that it is the first that is noted where nothing was before.
         match event.name {
-            Name::Literal(literal) => pen.slot(&literal.slot, literal.len),
+            Name::Literal(literal) => {
+                pen.slot(&literal.slot, literal.len);
+                pen.text(id)?;
+            }
             Name::Text(name) => {
                 if name.len().wrapping_sub(1) >= EVENT_NAME_BYTES_MAX {
                     return None;
                 }
                 pen.fixed(EVENT_KEY);
-                pen.text(name.as_bytes());
+                pen.text(name.as_bytes())?;
                 pen.fixed(ID_KEY);
+                pen.text(id)?;
             }
         }
-        pen.text(id);
-        let common = common();
-        if common.has_names() && may_hide(event, &common) {
-            return None;
+        if short.len.get() != 0 {
+            pen.slot(&short.block, short.len);
+        } else {
+            pen.common(event, &common())?;
         }
-        pen.block(common.block(), common.len())?;
     }
     for property in event.properties {
         pen.property(property)?;
     }
     if pen.seen.needs_escape() {
-        return None;
+        return write_escaped(event, &common(), room);
     }
-    // SAFETY: behind a value the margin has room for the tail.
+    // SAFETY: behind the properties the margin has room for the tail.
     unsafe { pen.fixed(FRAME_TAIL) };
-    Some(pen.at as usize - start as usize)
+    Some(pen.at)
 }
 
-/// A cursor that writes first and asks once.
+/// What so many properties leave of the room.
+#[cold]
+#[inline(never)]
+fn spare_beside(properties: usize, room: usize) -> Option<usize> {
+    room.checked_sub(PRELUDE_BYTES_MAX + MARGIN)?.checked_sub(properties.checked_mul(PROPERTY_BYTES)?)
+}
+
+/// Writes the same event once more, by the writer that escapes.
+#[cold]
+#[inline(never)]
+fn write_escaped(event: &Event<'_>, common: &Common<'_>, room: &mut [u8]) -> Option<*mut u8> {
+    let body = room.get_mut(HEAD_BYTES..)?;
+    let mut writer = Writer::without_typed(body);
+    write_usual(event, common, &mut writer).ok()?;
+    let len = writer.finish()?;
+    Some(body.get_mut(..len)?.as_mut_ptr_range().end)
+}
+
+/// A cursor that asks only about what is long.
 ///
-/// Invariant: what lies from its start to [`MARGIN`] bytes behind `limit` is granted. `at` is at most `limit` where
-/// [`reaches`](Pen::reaches) has just said so, and not further behind it than the stores since then.
+/// Invariant: what lies from its start to [`PROPERTY_BYTES`] for each property and [`MARGIN`] bytes behind `limit` is granted.
+/// `at` is behind the limit by no more than that many bytes for each property begun; whatever would make it more asks
+/// [`reaches`](Pen::reaches) first, and then ends before the limit.
 struct Pen {
     at: *mut u8,
     limit: *mut u8,
@@ -132,53 +166,49 @@ impl Pen {
     }
 
     /// A comma, the key, a colon, the value. A quote is stored behind the colon in any case, because most values begin with
-    /// one; other values are written over it. Begins at most `1 + NUMBER_BYTES_MAX` bytes behind the
-    /// limit, and ends so.
+    /// one; other values are written over it.
     #[inline(always)]
     fn property(&mut self, property: &Property<'_>) -> Option<()> {
         match property.key {
             Key::Literal(literal) => {
-                // SAFETY: the slot fits into the margin behind whatever the last value took of it.
+                // SAFETY: what of the slot is kept is the property's; what it is longer lies in the margin at worst.
                 unsafe { self.slot(&literal.slot, literal.len) };
             }
             Key::Text(key) => {
                 let key = key.as_bytes();
                 // A name of PostHog's may be one that the client writes itself.
-                let is_ours = key.first().is_none_or(|first| *first == b'$');
-                if is_ours || key.len() > KEY_BYTES_MAX || !self.reaches(key.len()) {
+                if key.first().is_none_or(|first| *first == b'$' && is_odd(key)) {
                     return None;
                 }
-                // SAFETY: the key ends before the limit, what surrounds it is in the margin.
+                if key.len() > KEY_BYTES_MAX {
+                    return None;
+                }
+                // SAFETY: there is room for what surrounds the key in any case, as for a short one.
                 unsafe {
                     self.fixed(b",\"");
-                    self.text(key);
+                    self.text(key)?;
                     self.fixed(b"\":\"");
                     self.at = self.at.sub(1);
                 }
             }
         }
         if let Value::Str(text) = property.value {
-            if !self.reaches(text.len()) {
-                return None;
-            }
-            // SAFETY: the text ends before the limit, the quotes are in the margin. The first one is there already.
+            // SAFETY: there is room for the quotes in any case, as for a short text. The first one is there already.
             unsafe {
                 self.advance(1);
-                self.text(text.as_bytes());
+                self.text(text.as_bytes())?;
                 self.fixed(b"\"");
             }
             return Some(());
         }
-        // Asked here for all kinds that are left, which also keeps the compiler from making one jump table of them all.
-        if self.at > self.limit {
-            return None;
-        }
         match property.value {
+            // Negative ones are beyond the end.
             Value::Int(value) if (value as u64) < NUMBER_END => self.number(value as u32),
             Value::Uint(value) if value < NUMBER_END => self.number(value as u32),
-            // SAFETY: the cursor is not behind the limit, so the longest word fits into the margin.
+            // SAFETY: the longest word is less than what is left of the property's bytes; up to the limit everything is
+            // granted, and what is written there ends before it.
             ref other => unsafe {
-                let len = put_word(other, self.at);
+                let len = put_other(other, self.at, (self.limit as usize).saturating_sub(self.at as usize));
                 if len == 0 {
                     return None;
                 }
@@ -188,31 +218,52 @@ impl Pen {
         Some(())
     }
 
-    /// A whole number below [`NUMBER_END`]. The cursor is not behind the limit.
+    /// A whole number below [`NUMBER_END`], as a property's value.
     #[inline(always)]
     fn number(&mut self, value: u32) {
         // Two digits at a time from a table, straight to their places: half of what arithmetic on all of them takes.
-        let (upper, lower) = (value / 10_000, value % 10_000);
-        let (thousands, ones) = by_hundred(lower);
-        // SAFETY: the cursor is not behind the limit, so the eight bytes fit into the margin.
+        // SAFETY: eight bytes are less than what is left of the property's.
         unsafe {
-            if upper != 0 {
+            if value < 10_000 {
+                let (hundreds, ones) = by_hundred(value);
+                if value >= 1_000 {
+                    self.fixed(pair(hundreds));
+                    self.fixed(pair(ones));
+                } else if value >= 100 {
+                    self.digit(hundreds);
+                    self.fixed(pair(ones));
+                } else {
+                    self.first(ones);
+                }
+                return;
+            }
+            let (upper, lower) = (value / 10_000, value % 10_000);
+            if upper < 10 {
+                self.digit(upper);
+            } else {
                 let (millions, ten_thousands) = by_hundred(upper);
                 if millions != 0 {
                     self.first(millions);
                     self.fixed(pair(ten_thousands));
                 } else {
-                    self.first(ten_thousands);
+                    self.fixed(pair(ten_thousands));
                 }
-                self.fixed(pair(thousands));
-                self.fixed(pair(ones));
-            } else if thousands != 0 {
-                self.first(thousands);
-                self.fixed(pair(ones));
-            } else {
-                self.first(ones);
             }
+            let (hundreds, ones) = by_hundred(lower);
+            self.fixed(pair(hundreds));
+            self.fixed(pair(ones));
         }
+    }
+
+    /// One digit.
+    ///
+    /// # Safety
+    ///
+    /// A byte at the cursor is granted.
+    #[inline(always)]
+    unsafe fn digit(&mut self, value: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.fixed(&[b'0' + value as u8]) };
     }
 
     /// One or two digits.
@@ -225,7 +276,7 @@ impl Pen {
         // SAFETY: the caller's promise.
         unsafe {
             if value < 10 {
-                self.fixed(&[b'0' + value as u8]);
+                self.digit(value);
             } else {
                 self.fixed(pair(value));
             }
@@ -267,13 +318,17 @@ impl Pen {
         }
     }
 
-    /// The first `len` bytes of a block of whole steps, the shortest of which the prelude has room for.
+    /// Super properties that are not short, or have names.
     ///
     /// # Safety
     ///
     /// [`BLOCK_BYTES_MIN`] bytes at the cursor are granted.
     #[inline(always)]
-    unsafe fn block(&mut self, block: &[u8], len: usize) -> Option<()> {
+    unsafe fn common(&mut self, event: &Event<'_>, common: &Common<'_>) -> Option<()> {
+        if common.has_names() && may_hide(event, common) {
+            return None;
+        }
+        let (block, len) = (common.block(), common.len());
         if let Ok(block) = <&[u8; BLOCK_BYTES_MIN]>::try_from(block) {
             // SAFETY: the caller's promise.
             unsafe { ptr::copy_nonoverlapping(block.as_ptr(), self.at, BLOCK_BYTES_MIN) };
@@ -292,21 +347,24 @@ impl Pen {
     }
 
     /// Text as it is, in pieces that overlap and are never read past its end; whether a byte of it needed an escape is asked
-    /// at the end.
+    /// at the end. `None` if it is not short and does not end before the limit.
     ///
     /// # Safety
     ///
-    /// `text.len()` bytes at the cursor are granted.
+    /// [`SHORT_TEXT_BYTES_MAX`] bytes at the cursor are granted, or `text.len()` if that is less.
     #[inline(always)]
-    unsafe fn text(&mut self, text: &[u8]) {
+    unsafe fn text(&mut self, text: &[u8]) -> Option<()> {
         let (from, to, len) = (text.as_ptr(), self.at, text.len());
-        // SAFETY: each offset below plus the width of its access is at most `len`, which bounds both the text read and, by
-        // this function's contract, the memory written. All accesses are unaligned ones.
+        // SAFETY: each offset below plus the width of its access is at most `len`, which bounds both the text read and the
+        // memory written: that is granted by this function's contract up to 32 bytes, and beyond because it ends before the
+        // limit. All accesses are unaligned ones.
         unsafe {
             if len >= 16 {
                 let last = len - 16;
-                if last <= 16 {
+                if last <= SHORT_TEXT_BYTES_MAX - 16 {
                     self.seen.copy_both_16(from, to, last);
+                } else if !self.reaches(len) {
+                    return None;
                 } else {
                     let mut offset = 0;
                     while offset < last {
@@ -318,21 +376,20 @@ impl Pen {
             } else if len >= 8 {
                 self.seen.copy_8_to_16(from, to, len);
             } else if len >= 4 {
-                let first = from.cast::<u32>().read_unaligned();
-                let last = from.add(len - 4).cast::<u32>().read_unaligned();
-                to.cast::<u32>().write_unaligned(first);
-                to.add(len - 4).cast::<u32>().write_unaligned(last);
-                self.seen.add_8(u64::from(first) | u64::from(last) << 32);
-            } else if len > 0 {
-                let (first, middle, last) = (*from, *from.add(len / 2), *from.add(len - 1));
-                *to = first;
-                *to.add(len / 2) = middle;
-                *to.add(len - 1) = last;
-                let word = u64::from(u32::from_le_bytes([first, middle, last, last]));
-                self.seen.add_8(word | word << 32);
+                self.seen.copy_4_to_8(from, to, len);
+            } else if len >= 2 {
+                let first = from.cast::<u16>().read_unaligned();
+                let last = from.add(len - 2).cast::<u16>().read_unaligned();
+                to.cast::<u16>().write_unaligned(first);
+                to.add(len - 2).cast::<u16>().write_unaligned(last);
+                self.seen.add_4(u32::from(first) | u32::from(last) << 16);
+            } else if len == 1 {
+                *to = *from;
+                self.seen.add_4(u32::from(*from) * 0x0101_0101);
             }
             self.advance(len);
         }
+        Some(())
     }
 }
 
@@ -361,15 +418,15 @@ fn may_hide(event: &Event<'_>, common: &Common<'_>) -> bool {
     mask & common.mask() != 0
 }
 
-/// Writes a value of another kind, if it is a single word of JSON; returns how many bytes that took, 0 for none. Not part of
-/// the function above, whose registers it would take.
+/// Writes a value of another kind; returns how many bytes that took, 0 for nothing. Not part of the function above, whose
+/// registers it would take.
 ///
 /// # Safety
 ///
-/// [`NUMBER_BYTES_MAX`] bytes can be written at `to`.
+/// [`NUMBER_BYTES_MAX`] bytes can be written at `to`, and `room` bytes.
 #[cold]
 #[inline(never)]
-unsafe fn put_word(value: &Value<'_>, to: *mut u8) -> usize {
+unsafe fn put_other(value: &Value<'_>, to: *mut u8, room: usize) -> usize {
     let mut itoa = itoa::Buffer::new();
     let mut digits = float::Buffer::new();
     let word = match value {
@@ -380,6 +437,11 @@ unsafe fn put_word(value: &Value<'_>, to: *mut u8) -> usize {
         Value::Uint(value) => itoa.format(*value),
         Value::Float(value) if value.is_finite() => digits.format_finite(*value),
         Value::Float32(value) if value.is_finite() => digits.format_finite(*value),
+        Value::Array(_) | Value::Object(_) | Value::Raw(_) => {
+            // SAFETY: the caller's promise; what a ring grants is initialised.
+            let room = unsafe { slice::from_raw_parts_mut(to, room) };
+            return put_nested(value, room).unwrap_or(0);
+        }
         _ => return 0,
     };
     if word.len() > NUMBER_BYTES_MAX {
@@ -388,6 +450,20 @@ unsafe fn put_word(value: &Value<'_>, to: *mut u8) -> usize {
     // SAFETY: the caller's promise; the length was just compared.
     unsafe { ptr::copy_nonoverlapping(word.as_ptr(), to, word.len()) };
     word.len()
+}
+
+/// Writes a value of many, if it fits, is nowhere too deep, and runs no code of its own.
+fn put_nested(value: &Value<'_>, room: &mut [u8]) -> Option<usize> {
+    let mut writer = Writer::without_typed(room);
+    write_value(&mut writer, value, DEPTH_MAX).ok()?;
+    writer.finish()
+}
+
+/// Whether a key with a `$` has to be looked at.
+#[cold]
+#[inline(never)]
+fn is_odd(key: &[u8]) -> bool {
+    is_special(key)
 }
 
 #[cfg(test)]
@@ -401,11 +477,12 @@ mod tests {
 
     use super::*;
     use crate::capture::Lane;
+    use crate::raw::RawJson;
     use crate::ring::Ring;
     use crate::stamp::Stamper;
     use crate::wire::event as encoder;
     use crate::wire::timestamp::Timestamp;
-    use crate::wire::writer::{Out, Writer};
+    use crate::wire::writer::{Out, Writer, put_head};
     use crate::{event, props};
 
     const NOW: Timestamp = Timestamp::from_unix_ms(1_795_424_400_250);
@@ -415,8 +492,12 @@ mod tests {
         let mut stamper = Stamper::new([1, 2]);
         let mut memory = vec![0xee; room + 256];
         let stamp = stamper.stamp(NOW);
-        let len = write(event, stamper.head(), &stamp, || *common, &mut memory[..room]);
+        let start = memory.as_ptr().addr();
+        let len = write(event, &common.short(), || *common, &mut memory[..room]).map(|end| end.addr() - start);
         assert!(memory[room..].iter().all(|byte| *byte == 0xee), "written beyond the room");
+        let long = write(event, &ShortCommon::NONE, || *common, &mut memory[..room]).map(|end| end.addr() - start);
+        assert_eq!(len, long, "a short block is a block");
+        put_head(stamper.head(), &stamp, memory.first_chunk_mut().unwrap());
         memory.truncate(len?);
         Some(memory)
     }
@@ -481,22 +562,24 @@ mod tests {
         let region = "a rather long one, ".repeat(4);
         let super_properties = [Property::new("plan", "pro"), Property::new("region", region.as_str())];
         let named = Common::render(&mut memory, &super_properties).unwrap();
-        let nested = [Value::Int(1)];
+        let mut deep: &[Value<'_>] = &[];
+        for _ in 0..DEPTH_MAX {
+            deep = vec![Value::Array(deep)].leak();
+        }
         for (event, common) in [
             (Event::new("", "i"), common),
             (Event::new("n", ""), common),
             (Event::new("n", " "), common),
             (Event::new("n", "é"), common),
-            (Event::new("n\n", "i"), common),
-            (Event::new("n", "i\""), common),
-            (event!("n", "i", { "k": "\\" }), common),
-            (event!("n", "i", { "k": "twenty bytes and a \u{1f} control" }), common),
-            (event!("n", "i", { "$ip": 1 }), common),
+            (event!("n", "i", { "$is_server": false }), common),
+            (event!("n", "i", { "$cookieless_mode": "on" }), common),
             (event!("n", "i", { "plan": 1 }), named),
             (Event::new("n", "i").properties(&[Property::new("", 1)]), common),
             (Event::new("n", "i").properties(&[Property::new("$lib", 1)]), common),
             (Event::new("n", "i").properties(&[Property::new("plan", 1)]), named),
-            (Event::new("n", "i").properties(&[Property::new("k", &nested)]), common),
+            (Event::new("n", "i").properties(&[Property::new("$geoip_disable", true)]), common),
+            (Event::new("n", "i").properties(&[Property::new("$is_server", true)]), common),
+            (Event::new("n", "i").properties(&[Property::new("k", deep)]), common),
             (Event::new("n", "i").properties(&[Property::new("k", f64::NAN)]), common),
         ] {
             assert_eq!(plain(&event, &common, 1 << 16), None, "{event:?}");
@@ -507,22 +590,42 @@ mod tests {
         assert_eq!(plain(&event, &named, 1 << 16).unwrap(), general(&event, &named).unwrap());
     }
 
+    #[test]
+    fn escapes_dollars_and_values_of_many_are_taken() {
+        let common = Common::default();
+        let (list, object) = ([Value::Int(1), Value::Str("\"")], [Property::new("a\n", "b"), Property::new("c", 0.5)]);
+        let raw = RawJson::parse("{\"a\": [1, 2]}").unwrap();
+        for event in [
+            Event::new("n\n", "i"),
+            Event::new("n", "i\""),
+            event!("n", "i\\", { "k": 1 }),
+            event!("n", "i", { "k": "\\" }),
+            event!("n", "i", { "k": "twenty bytes and a \u{1f} control", "l": "\"", "m": 3 }),
+            event!("n", "i", { "$ip": 1, "$current_url": "https://example.com/\"" }),
+            Event::new("n", "i").properties(&[Property::new("$ip", 1), Property::new("$feature/\"", true)]),
+            Event::new("n", "i").properties(&[Property::new("k", &list), Property::new("\t", &object)]),
+            Event::new("n", "i").properties(&[Property::new("k", raw), Property::new("l", &[] as &[Value<'_>])]),
+        ] {
+            assert_eq!(plain(&event, &common, 4096).unwrap(), general(&event, &common).unwrap(), "{event:?}");
+        }
+    }
+
     /// Also one that is rare in name only, whose encoding another module decides about.
     #[test]
     fn what_is_rare_is_left_alone_by_the_lane() {
-        let memory = vec![0; Ring::bytes_for(4096)].leak();
+        let memory = vec![0; Ring::bytes_for(16_384)].leak();
         let (producer, consumer) = Ring::format(memory).unwrap().split();
-        let mut lane = Lane::new(producer, Stamper::new([1, 2]), 8, 1024);
+        let mut lane = Lane::new(producer, Stamper::new([1, 2]), 8, 4096);
         let event = Event::new("n", "i");
         // The first ones of a lane go the long way, which is where the number of events and the room are looked up.
         for _ in 0..2 {
             lane.capture(&event, &Common::default(), NOW).unwrap();
         }
         for rare in [event.set(&[]), event.groups(&[]), Event::personless("n"), Event::identify("i")] {
-            assert_eq!(lane.capture_plain(&rare, Common::default, NOW), None);
+            assert_eq!(lane.capture_plain(&rare, &ShortCommon::NONE, Common::default, NOW), None);
         }
         assert_eq!(consumer.pending(), 2);
-        assert!(lane.capture_plain(&event, Common::default, NOW).is_some());
+        assert!(lane.capture_plain(&event, &ShortCommon::NONE, Common::default, NOW).is_some());
         assert_eq!(consumer.pending(), 3);
     }
 
@@ -537,6 +640,7 @@ mod tests {
             any::<f64>().prop_map(Datum::Float),
             any::<f32>().prop_map(Datum::Float32),
             any::<Option<bool>>().prop_map(Datum::Bool),
+            prop::collection::vec("[a-z\"]{0,20}", 0..30).prop_map(Datum::List),
         ]
     }
 
@@ -548,6 +652,7 @@ mod tests {
         Float(f64),
         Float32(f32),
         Bool(Option<bool>),
+        List(Vec<String>),
     }
 
     impl Datum {
@@ -559,6 +664,7 @@ mod tests {
                 Self::Float(value) => Value::Float(*value),
                 Self::Float32(value) => Value::Float32(*value),
                 Self::Bool(value) => Value::from(*value),
+                Self::List(texts) => Value::Array(texts.iter().map(|text| Value::Str(text)).collect::<Vec<_>>().leak()),
             }
         }
     }
@@ -569,8 +675,8 @@ mod tests {
         fn both_ways_write_the_same(
             name in "[ -~é]{0,210}",
             id in "[ -~é]{0,210}",
-            data in prop::collection::vec(("[$a-z\"é]{0,20}", value()), 0..8),
-            room in prop_oneof![0..1500usize, Just(1 << 16)],
+            data in prop::collection::vec(("[$a-z\"é]{0,40}", value()), 0..20),
+            room in prop_oneof![0..4000usize, Just(1 << 16)],
             with_names: bool,
         ) {
             let common_data = [Property::new("region", "eu"), Property::new("aé", 1)];

@@ -123,11 +123,29 @@ mod sse2 {
             }
         }
 
-        /// Takes note of eight bytes that were copied.
+        /// Copies 4 to 8 bytes, as their first 4 and their last 4.
+        ///
+        /// # Safety
+        ///
+        /// `len` is at least 4, and as many bytes can be read at `from` and written at `to`.
         #[cfg_attr(target_pointer_width = "64", inline(always))]
-        pub(in super::super) fn add_8(&mut self, bytes: u64) {
+        pub(in super::super) unsafe fn copy_4_to_8(&mut self, from: *const u8, to: *mut u8, len: usize) {
+            // SAFETY: the caller's promise; SSE2 is part of the target, or there is no such module.
+            unsafe {
+                // As floating-point numbers: see above.
+                let first = from.cast::<f32>().read_unaligned();
+                let last = from.add(len - 4).cast::<f32>().read_unaligned();
+                to.cast::<f32>().write_unaligned(first);
+                to.add(len - 4).cast::<f32>().write_unaligned(last);
+                self.add(_mm_castps_si128(_mm_set_ps(last, first, last, first)));
+            }
+        }
+
+        /// Takes note of four bytes that were copied.
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
+        pub(in super::super) fn add_4(&mut self, bytes: u32) {
             // SAFETY: SSE2 is part of the target, or there is no such module.
-            unsafe { self.add(_mm_set1_epi64x(bytes as i64)) }
+            unsafe { self.add(_mm_set1_epi32(bytes as i32)) }
         }
 
         /// Whether any byte so far needs an escape.
@@ -144,8 +162,11 @@ mod sse2 {
         fn add(&mut self, bytes: __m128i) {
             // SAFETY: SSE2 is part of the target, or there is no such module.
             unsafe {
-                self.least = _mm_min_epu8(self.least, _mm_xor_si128(bytes, _mm_set1_epi8(0x02)));
-                self.backslash = _mm_min_epu8(self.backslash, _mm_xor_si128(bytes, _mm_set1_epi8(b'\\' as i8)));
+                let flipped = _mm_xor_si128(bytes, _mm_set1_epi8(0x02));
+                self.least = _mm_min_epu8(self.least, flipped);
+                // A difference and not another bit flipped, which the compiler would flip in a copy of the bytes.
+                let beyond = _mm_sub_epi8(flipped, _mm_set1_epi8((b'\\' ^ 0x02) as i8));
+                self.backslash = _mm_min_epu8(self.backslash, beyond);
             }
         }
     }
@@ -267,10 +288,27 @@ mod portable {
             }
         }
 
-        /// Takes note of eight bytes that were copied.
+        /// Copies 4 to 8 bytes, as their first 4 and their last 4.
+        ///
+        /// # Safety
+        ///
+        /// `len` is at least 4, and as many bytes can be read at `from` and written at `to`.
         #[cfg_attr(target_pointer_width = "64", inline(always))]
-        pub(in super::super) fn add_8(&mut self, bytes: u64) {
-            self.0 |= escapes_in_word(bytes);
+        pub(in super::super) unsafe fn copy_4_to_8(&mut self, from: *const u8, to: *mut u8, len: usize) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let first = from.cast::<u32>().read_unaligned();
+                let last = from.add(len - 4).cast::<u32>().read_unaligned();
+                to.cast::<u32>().write_unaligned(first);
+                to.add(len - 4).cast::<u32>().write_unaligned(last);
+                self.0 |= escapes_in_word(u64::from(first) | u64::from(last) << 32);
+            }
+        }
+
+        /// Takes note of four bytes that were copied.
+        #[cfg_attr(target_pointer_width = "64", inline(always))]
+        pub(in super::super) fn add_4(&mut self, bytes: u32) {
+            self.0 |= escapes_in_word(u64::from(bytes) | u64::from(bytes) << 32);
         }
 
         /// Whether any byte so far needs an escape.
@@ -368,28 +406,31 @@ mod tests {
     #[test]
     fn both_halves_remember_what_they_have_seen() {
         for byte in 0..=255u8 {
-            for len in 8..=16 {
+            for len in 4..=16 {
                 for at in 0..len {
                     let mut text = [b'a'; 16];
                     text[at] = byte;
                     let (mut fast, mut plain) = (super::Seen::nothing(), portable::Seen::nothing());
                     let (mut to_fast, mut to_plain) = ([0; 16], [0; 16]);
-                    let word = u64::from_le_bytes(text[..8].try_into().unwrap());
-                    // SAFETY: all are 16 bytes long, and `len` is from 8 to 16.
+                    let word = u32::from_le_bytes(text[..4].try_into().unwrap());
+                    // SAFETY: all are 16 bytes long, and `len` is what each wants.
                     unsafe {
                         if len == 16 {
                             fast.copy_both_16(text.as_ptr(), to_fast.as_mut_ptr(), 0);
                             plain.copy_both_16(text.as_ptr(), to_plain.as_mut_ptr(), 0);
+                        } else if len <= 8 {
+                            fast.copy_4_to_8(text.as_ptr(), to_fast.as_mut_ptr(), len);
+                            plain.copy_4_to_8(text.as_ptr(), to_plain.as_mut_ptr(), len);
                         } else {
                             fast.copy_8_to_16(text.as_ptr(), to_fast.as_mut_ptr(), len);
                             plain.copy_8_to_16(text.as_ptr(), to_plain.as_mut_ptr(), len);
                         }
                     }
-                    fast.add_8(word);
-                    plain.add_8(word);
+                    fast.add_4(word);
+                    plain.add_4(word);
                     // What comes later changes nothing about it.
-                    fast.add_8(u64::from_le_bytes([b'~'; 8]));
-                    plain.add_8(u64::from_le_bytes([b'~'; 8]));
+                    fast.add_4(u32::from_le_bytes([b'~'; 4]));
+                    plain.add_4(u32::from_le_bytes([b'~'; 4]));
                     let expected = escape::of(byte).is_some();
                     assert_eq!((fast.needs_escape(), plain.needs_escape()), (expected, expected), "{byte:#x} at {at}");
                     assert_eq!((&to_fast[..len], &to_plain[..len]), (&text[..len], &text[..len]));

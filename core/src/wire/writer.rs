@@ -108,6 +108,11 @@ impl<const N: usize> SlotLen<N> {
     pub(crate) const fn get(self) -> usize {
         self.0 as usize
     }
+
+    /// `None` unless `len < N`, and for what no byte can say.
+    pub(crate) const fn checked(len: usize) -> Option<Self> {
+        if len < N && len <= u8::MAX as usize { Some(Self(len as u8)) } else { None }
+    }
 }
 
 /// A cursor over granted memory.
@@ -119,6 +124,8 @@ pub(crate) struct Writer<'a> {
     at: *mut u8,
     end: *mut u8,
     full: bool,
+    /// Whether values that write themselves are left to somebody else: their code may panic.
+    no_typed: bool,
     /// Bytes that did not fit. Nothing but their number is kept.
     missing: usize,
     memory: PhantomData<&'a mut [u8]>,
@@ -128,7 +135,13 @@ impl<'a> Writer<'a> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn new(memory: &'a mut [u8]) -> Self {
         let range = memory.as_mut_ptr_range();
-        Self { start: range.start, at: range.start, end: range.end, full: false, missing: 0, memory: PhantomData }
+        let (start, end) = (range.start, range.end);
+        Self { start, at: start, end, full: false, no_typed: false, missing: 0, memory: PhantomData }
+    }
+
+    /// One that refuses values which write themselves.
+    pub(crate) fn without_typed(memory: &'a mut [u8]) -> Self {
+        Self { no_typed: true, ..Self::new(memory) }
     }
 
     /// Bytes written and bytes that did not fit: without any memory, what all of it takes.
@@ -491,6 +504,9 @@ impl Out for Writer<'_> {
     }
 
     fn typed(&mut self, value: &dyn WriteJson, depth: usize) -> Result<(), SerializeError> {
+        if self.no_typed {
+            return Err(SerializeError::Custom);
+        }
         value.write_json(&mut Nested { sink: self, depth })
     }
 }
@@ -527,29 +543,47 @@ impl Writer<'_> {
 ///
 /// [`HEAD_SLOT_BYTES`] bytes can be written at `to`.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
-pub(super) unsafe fn put_stamp(head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp, to: *mut u8) {
-    const UUID_END: usize = UUID_LOW_AT + 17;
-    const FIRST: usize = UUID_LOW_AT.next_multiple_of(16);
-    const REST: usize = (HEAD_BYTES - UUID_END).next_multiple_of(16);
-    const { assert!(FIRST <= UUID_END && UUID_END + REST <= HEAD_SLOT_BYTES, "whole vectors around the stamp's own") };
+unsafe fn put_stamp(head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp, to: *mut u8) {
+    const REST: usize = (HEAD_BYTES - UUID_LOW_END).next_multiple_of(16);
+    const { assert!(UUID_LOW_END + REST <= HEAD_SLOT_BYTES, "whole vectors around the stamp's own") };
     let from = head.as_ptr();
-    // SAFETY: everything ends within the slot, as the assertion says.
+    // SAFETY: everything ends within the slot, as the assertion says, and the head is shorter than that.
     unsafe {
-        copy(from, to, FIRST);
-        copy(from.add(UUID_END), to.add(UUID_END), REST);
+        copy(from, to, UUID_LOW_COVER);
+        copy(from.add(UUID_LOW_END), to.add(UUID_LOW_END), REST);
         put_own(stamp, to);
     }
 }
 
-/// What is the stamp's own, over the place-holders of a head at `to`.
+/// A frame's beginning, behind which everything else stands already.
+#[cfg_attr(target_pointer_width = "64", inline(always))]
+pub(crate) fn put_head(head: &[u8; HEAD_SLOT_BYTES], stamp: &Stamp, to: &mut [u8; HEAD_BYTES]) {
+    let (from, to) = (head.as_ptr(), to.as_mut_ptr());
+    // SAFETY: the copies around the stamp's own end at or before `HEAD_BYTES`, as does what is written between and over them;
+    // `put_stamp` says the same of the longer ones.
+    unsafe {
+        copy(from, to, UUID_LOW_COVER);
+        copy(from.add(UUID_LOW_END), to.add(UUID_LOW_END), HEAD_BYTES - UUID_LOW_END);
+        put_own(stamp, to);
+    }
+}
+
+/// Behind the second half of the uuid's text.
+const UUID_LOW_END: usize = UUID_LOW_AT + 17;
+
+/// What is before the second half of the uuid's text, and enough of it for a whole number of vectors.
+const UUID_LOW_COVER: usize = UUID_LOW_AT.next_multiple_of(16);
+
+const _: () = assert!(UUID_LOW_COVER <= UUID_LOW_END && UUID_LOW_END < HEAD_BYTES);
+
+/// What is the stamp's own, over its place-holders.
 ///
 /// # Safety
 ///
 /// [`HEAD_BYTES`] bytes can be written at `to`.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
 unsafe fn put_own(stamp: &Stamp, to: *mut u8) {
-    // SAFETY: the uuid ends before the timestamp does, and `MICROS_AT + 3` is at most `HEAD_BYTES`, as assertions in
-    // `stamp.rs` say.
+    // SAFETY: `UUID_LOW_END` and `MICROS_AT + 3` are at most `HEAD_BYTES`, as an assertion above says and one in `stamp.rs`.
     unsafe {
         simd::put_uuid_low(stamp.low, to.add(UUID_LOW_AT));
         to.add(MICROS_AT).cast::<[u8; 3]>().write_unaligned(three_digits(stamp.micros));

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use quillet_core::{CaptureError, Common, CommonError, Consumer, Event, Gauge, Lane, Producer};
-use quillet_core::{Property, Stamper, Timestamp, Uuid};
+use quillet_core::{Property, ShortCommon, Stamper, Timestamp, Uuid};
 
 use crate::arena::{Ends, Held};
 use crate::capture::guarded;
@@ -82,7 +82,8 @@ impl LaneLimits {
 struct State {
     lane: Held<Lane<'static>>,
     clock: FastClock<System>,
-    /// The super properties as this lane saw them last, and which edition that was.
+    /// The super properties as this lane saw them last, once more where they are short, and which edition that was.
+    short: ShortCommon,
     common: Arc<OwnedCommon>,
     edition: u64,
 }
@@ -101,6 +102,7 @@ impl Lanes {
             lanes.push(TryCell::new(State {
                 lane: limits.lane(ends.producer, seed),
                 clock: FastClock::new(System),
+                short: common.as_common().short(),
                 common: Arc::clone(&common),
                 edition: 0,
             }));
@@ -121,12 +123,11 @@ impl Lanes {
     #[inline(always)]
     pub(crate) fn capture_plain(&self, event: &Event<'_>) -> Option<Uuid> {
         let mut state = self.lanes.get(LANE.get() % LANES)?.try_enter()?;
-        let State { lane, clock, common, edition } = &mut *state;
+        let State { lane, clock, short, common, edition } = &mut *state;
         if self.common.is_newer_than(*edition) {
             return None;
         }
-        let now = clock.now();
-        lane.capture_plain(event, || common.as_common(), now)
+        lane.capture_plain(event, short, || common.as_common(), clock)
     }
 
     /// Captures an event in the first free lane, beginning with the one this thread used last: whoever finds it taken moves
@@ -329,6 +330,7 @@ impl State {
     fn refresh(&mut self, shared: &SharedCommon) {
         if shared.is_newer_than(self.edition) {
             shared.refresh(&mut self.common, &mut self.edition);
+            self.short = self.common.as_common().short();
         }
     }
 }
