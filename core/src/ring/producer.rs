@@ -66,8 +66,8 @@ impl<'m> Producer<'m> {
         self.half.run()
     }
 
-    /// As much as is known to be free, at most `bytes`; the other end is looked at where less than `bytes` are known to be free:
-    /// little only near the end of a lap, or where there is no more.
+    /// As much as is free in one piece, at most `bytes`; the other end is looked at where less is known to be free. Little
+    /// only near the end of a lap, or where there is no more.
     pub(crate) fn grant_most(&mut self, bytes: usize) -> Grant<'_, 'm> {
         self.half.look_for(bytes);
         self.grant_up_to(bytes)
