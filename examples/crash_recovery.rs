@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Events captured before each end.
 const EVENTS: usize = 3;
 
-/// Every way, what it looks like in code, and whether the next start has something to tell about it.
+/// Every way, what it looks like in code, and whether the next start has something to tell about it: one event, then.
 const WAYS: [(&str, &str, bool); 9] = [
     ("return", "main returns, the client is forgotten", false),
     ("exit", "std::process::exit(1)", false),
@@ -84,7 +84,11 @@ fn run(way: &str, what: &str) -> Result<Option<String>, Box<dyn Error>> {
         println!("  {told}");
     }
     std::fs::remove_dir_all(&spool)?;
-    let kept = sink.stored().iter().filter(|event| event.name() == "work done").count();
+    let count = |name: &str| sink.stored().iter().filter(|event| event.name() == name).count();
+    if count("$exception") > 1 {
+        return Err(format!("{} exceptions after {way}", count("$exception")).into());
+    }
+    let kept = count("work done");
     if kept == EVENTS { Ok(told) } else { Err(format!("{kept} of {EVENTS} events after {way}").into()) }
 }
 
@@ -158,7 +162,7 @@ fn names(sink: &Sink) -> String {
     names
 }
 
-/// What the first exception says.
+/// What the exception says, if there is one.
 fn describe(sink: &Sink) -> Option<String> {
     let stored = sink.stored();
     let event = stored.iter().find(|event| event.name() == "$exception")?;

@@ -5,6 +5,7 @@
 
 use crate::common::{Common, ShortCommon};
 use crate::event::Event;
+use crate::frame::is_frame;
 use crate::limits::FRAME_END_BYTES;
 use crate::ring::Producer;
 use crate::stamp::Stamper;
@@ -146,6 +147,28 @@ impl<'m> Lane<'m> {
         }
     }
 
+    /// Takes a frame that another lane has captured, byte for byte: its uuid and time stay what they are.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError::Full`] as for [`capture`](Lane::capture), [`CaptureError::TooLarge`] if it is longer than this lane's
+    /// frames may be, [`CaptureError::InvalidValue`] if it is no frame.
+    pub fn adopt(&mut self, frame: &[u8]) -> Result<(), CaptureError> {
+        if frame.len() > self.frame_bytes_max {
+            return Err(CaptureError::TooLarge);
+        }
+        if !is_frame(frame) {
+            return Err(CaptureError::InvalidValue);
+        }
+        if !self.has_room_for_event() {
+            return Err(CaptureError::Full);
+        }
+        let mut grant = self.producer.grant(frame.len()).map_err(|_| CaptureError::Full)?;
+        grant.bytes_mut().copy_from_slice(frame);
+        grant.commit(frame.len());
+        Ok(())
+    }
+
     /// Whether there may be one more undecided event. Once in `events_max` captures the answer needs a look at the other
     /// end's cache line; nothing else of a usual capture is unusual then.
     #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
@@ -158,5 +181,43 @@ impl<'m> Lane<'m> {
     /// The producer, for its counts.
     pub fn producer(&self) -> &Producer<'m> {
         &self.producer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+    use super::*;
+    use crate::ring::{Consumer, Ring};
+    use std::vec;
+    use std::vec::Vec;
+
+    fn bytes(consumer: &Consumer<'_>) -> Vec<u8> {
+        let (first, second) = consumer.slices(consumer.tail(), consumer.head());
+        [first, second].concat()
+    }
+
+    #[test]
+    fn a_frame_of_another_lane_is_taken_as_it_is_or_not_at_all() {
+        let (mut one, mut other) = (vec![0; Ring::bytes_for(4096)], vec![0; Ring::bytes_for(4096)]);
+        let (producer, mut from) = Ring::format(&mut one).unwrap().split();
+        let mut lane = Lane::new(producer, Stamper::new([1, 2]), 8, 1000);
+        let now = Timestamp::from_unix_micros(1_700_000_000_000_000);
+        lane.capture(&Event::new("moved", "somebody"), &Common::default(), now).unwrap();
+        let frame = bytes(&from);
+
+        let (producer, mut to) = Ring::format(&mut other).unwrap().split();
+        let mut lane = Lane::new(producer, Stamper::new([3, 4]), 2, frame.len() - FRAME_END_BYTES);
+        let (half, _) = frame.split_at(frame.len() / 2);
+        assert_eq!(lane.adopt(half), Err(CaptureError::InvalidValue));
+        assert_eq!(lane.adopt(&[&frame[..], b"\n"].concat()), Err(CaptureError::TooLarge));
+        assert!(to.read().is_empty());
+        assert_eq!((lane.adopt(&frame), lane.adopt(&frame)), (Ok(()), Ok(())));
+        assert_eq!(lane.adopt(&frame), Err(CaptureError::Full));
+        assert_eq!((to.pending(), bytes(&to)), (2, [&frame[..], &frame].concat()));
+
+        from.erase();
+        assert_eq!((from.pending(), from.released()), (0, 1));
+        assert!(!one.windows(5).any(|bytes| bytes == b"moved"), "nothing of it stays");
     }
 }

@@ -155,6 +155,14 @@ pub(crate) fn lanes<const N: usize>(capacity: usize) -> Option<[Ends; N]> {
     ends.try_into().ok()
 }
 
+/// One ring of `capacity` bytes, of which no page is touched. `None` if the system has no memory for it.
+pub(crate) fn untouched(capacity: usize) -> Option<Ends> {
+    let bytes = Ring::bytes_for(capacity);
+    let (memory, start) = Memory::heap(bytes)?;
+    // SAFETY: `bytes` bytes behind `start` were allocated above, zeroed and so initialised, and are lent here only.
+    unsafe { Ends::format(&Arc::new(memory), start, bytes, 0) }
+}
+
 /// Rings for `N` lanes in a mapped file. `None` if it was made for fewer.
 pub(crate) fn mapped_lanes<const N: usize>(mapping: &Arc<Mapping>) -> Option<[Ends; N]> {
     let memory = Arc::new(Memory::Mapped { _mapping: Arc::clone(mapping) });

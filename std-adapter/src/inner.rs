@@ -26,7 +26,7 @@ use crate::fork::WipedByte;
 use crate::hooks::OwnedValue;
 use crate::host::KeyProblem;
 use crate::inside::{ClientId, Inside};
-use crate::lanes::{LaneLimits, Lanes, OwnedCommon, RINGS};
+use crate::lanes::{LaneLimits, Lanes, OwnedCommon, RINGS, SEEDS};
 use crate::log::{Log, Topic};
 use crate::observers::Observers;
 use crate::redactor::Redactor;
@@ -80,7 +80,7 @@ impl Inner {
             .map_err(|key| BuildError::SuperProperty { key, problem: CaptureError::ReservedKey })?;
         let log = Log::new(config.enable_logging);
         let (spool, recovery, ends, guard) = queue(&config, api_key, &log)?;
-        let seeds = sys::entropy::<RINGS>().ok_or(BuildError::Entropy)?;
+        let seeds = sys::entropy::<SEEDS>().ok_or(BuildError::Entropy)?;
         let [flusher_seed] = sys::entropy::<1>().ok_or(BuildError::Entropy)?;
         if let Some(spool) = &spool {
             spool.set_common(common.as_common().members());
@@ -238,6 +238,7 @@ impl Inner {
             return Err(FlushError::FromHook);
         }
         let deadline = self.shared.clock.now().after(timeout);
+        self.shared.commit_held();
         let mut control = self.shared.control();
         if control.finished || control.counted {
             return Err(FlushError::Closed);
@@ -291,7 +292,10 @@ impl Inner {
     fn abandon(&self, reason: DropReason) {
         // Asks the disk, so not under the lock.
         let is_kept = reason == DropReason::Shutdown && self.shared.durability() != Durability::Memory;
-        self.shared.lanes.close();
+        if reason == DropReason::Discarded {
+            self.shared.erase_held();
+        }
+        self.shared.close_lanes();
         let mut control = self.shared.control();
         let undecided = self.shared.undecided(&control);
         if !control.abandon(undecided, is_kept, reason) {

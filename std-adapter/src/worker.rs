@@ -175,9 +175,10 @@ impl Worker {
         if let Some(step) = self.take_refuge() {
             return step;
         }
+        let held_until = self.shared.commit_due();
         self.keep_safe();
         match self.decide(deadline) {
-            Step::Wait(until) => Step::Wait(until.min(self.keep_at)),
+            Step::Wait(until) => Step::Wait(until.min(self.keep_at).min(held_until)),
             step => step,
         }
     }
@@ -228,7 +229,7 @@ impl Worker {
     fn decide(&mut self, deadline: Option<Instant>) -> Step {
         let shared = Arc::clone(&self.shared);
         // These before the lock: they may have to wait for a turn of somebody's, and for a disk if the crash file is written.
-        let is_closed = shared.is_closing() && shared.lanes.close();
+        let is_closed = shared.is_closing() && shared.close_lanes();
         let releasing = shared.crash.releasing();
         let mut control = shared.control();
         if control.abandoned.is_some() {
@@ -455,11 +456,12 @@ impl Worker {
         self.shared.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Whether somebody asked for something that no step has seen yet. The wake-up that came with it may have been used
-    /// up by the look before a deep sleep.
+    /// Whether somebody asked for something that no step has seen yet, or a panic is held back. The wake-up that came with it
+    /// may have been used up by the look before a deep sleep.
     fn has_orders(&self) -> bool {
         let control = self.shared.control();
-        control.shutdown.is_some()
+        self.shared.lanes.held_due() != Instant::NEVER
+            || control.shutdown.is_some()
             || control.abandoned.is_some()
             || control.flushes.iter().any(|flush| flush.mark.is_none())
     }

@@ -129,6 +129,16 @@ impl<'m> Consumer<'m> {
         if pending <= self.capacity() { pending } else { 0 }
     }
 
+    /// Overwrites everything committed so far and releases it: nothing of it stays in the ring's memory.
+    pub fn erase(&mut self) {
+        let read = self.read();
+        let (to, events) = (read.to, read.events());
+        let (first, second) = self.slices_mut(self.tail(), to);
+        first.fill(b' ');
+        second.fill(b' ');
+        self.release(to, events);
+    }
+
     /// Bytes of the ring, a power of two.
     #[inline]
     pub fn capacity(&self) -> usize {

@@ -10,6 +10,7 @@ mod config;
 mod file;
 #[cfg(unix)]
 mod guard;
+mod held;
 #[cfg(unix)]
 mod leftover;
 pub(crate) mod panic;
@@ -200,9 +201,13 @@ impl Client {
     /// waits for nothing and never changes how the program ends. At most 20 panics a minute are reported, the others
     /// counted as [`CaptureError::RateLimited`](crate::CaptureError::RateLimited). `before_send` is not asked.
     ///
-    /// A destructor that panics while a panic unwinds aborts, and the hook is called three times: the panic that began it and
-    /// the one that ends it are two events, each with its own message and place; the third call, with which the standard
-    /// library announces the abort, is folded into the second, and counted in the same way.
+    /// A destructor that panics while a panic unwinds aborts, and the hook is called three times. That is one event, of the
+    /// panic that began it: the second one, and the third call, with which the standard library announces the abort, are
+    /// folded into it, and counted in the same way. As a hook cannot know whether the first one was caught before the second,
+    /// a panic that comes within 100 ms after another one of its thread is held back, one at a time, until the process has
+    /// lived on for 100 ms, or until there is another one on the same thread, a flush, a shutdown, or a call of
+    /// [`write_crash_file`](Self::write_crash_file). Then it is queued as it was. So a loop that catches panics has them all
+    /// reported; a process that ends in another way within that time has the last of them reported only if it was the first.
     ///
     /// Under `panic = "abort"` the level is `fatal`, and the panic is called unhandled. Otherwise nobody knows yet whether
     /// somebody catches it: the level is `error`, and nothing is said about handling.
@@ -244,6 +249,9 @@ impl Client {
     /// writing.
     pub fn write_crash_file(&self) -> bool {
         let current = self.inner.as_ref().and_then(|inner| inner.shared.current());
-        current.is_some_and(|shared| shared.crash.write_file())
+        current.is_some_and(|shared| {
+            shared.try_commit_held();
+            shared.crash.write_file()
+        })
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! The standard library has formatted the message before it calls a hook, so no code of a caller's runs in here. Nothing
 //! allocates: the message is borrowed, addresses go into an array on the stack, the event into the ring. Panics that are
-//! caught come by here too, and nobody can tell; so they are ordinary events, and only so many of them a minute.
+//! caught come by here too, and nobody can tell; so they are ordinary events, and only so many of them a minute. A second
+//! one in a row is [held](super::held) for a moment, as the process may be about to die of it.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::cell::Cell;
@@ -14,9 +15,9 @@ use std::sync::Arc;
 use std::{panic, thread};
 
 use quillet_core::limits::FRAMES_MAX;
-use quillet_core::{CaptureError, Clock, Event, Exception, Level, Mechanism, Property};
+use quillet_core::{CaptureError, Clock, Event, Exception, Instant, Level, Mechanism, Property};
 
-use super::stack;
+use super::{held, stack};
 use crate::inside::Inside;
 use crate::scope::{self, SCOPE_PROPERTIES_MAX};
 use crate::shared::Shared;
@@ -27,9 +28,12 @@ const PANICS_A_MINUTE: u64 = 20;
 /// Bytes of a message that are kept. The server cuts at 10,000.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
-/// What a hook is called with last when the process aborts of a panic that may not unwind any further. It repeats what is
-/// known: the panic that led to it was reported.
-const ECHOES: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
+/// What a hook is called with last when the process aborts of a panic that comes from a destructor while another one unwinds.
+/// It repeats what is known: the panic that led to it was reported.
+const ECHO_OF_TWO: &str = "panic in a destructor during cleanup";
+
+/// The same of a panic that may not unwind any further for another reason.
+const ECHO_OF_ONE: &str = "panic in a function that cannot unwind";
 
 /// What a client remembers about panics.
 #[derive(Debug, Default)]
@@ -44,6 +48,16 @@ thread_local! {
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
     /// A panic of this thread was reported.
     static HAS_REPORTED: Cell<bool> = const { Cell::new(false) };
+    /// When the hooks for a reported panic of this thread last returned.
+    static RETURNED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How a panic was reported.
+#[derive(Clone, Copy)]
+enum Reported {
+    Committed,
+    /// It is held until this time, or until it is known that the process lives.
+    Held(Instant),
 }
 
 /// The thread whose reported panic ends in an abort, as far as a hook can know, by its process and number; 0 if there is none.
@@ -75,10 +89,15 @@ pub(crate) fn install(shared: &Arc<Shared>) -> bool {
         panic::set_hook(Box::new(move |info| {
             // In a forked child the client is another one, once it captured something: a hook is no place to make it.
             let shared = weak.upgrade();
-            if let Some(shared) = shared.as_deref().and_then(Shared::current) {
-                report(shared, info);
-            }
+            let shared = shared.as_deref().and_then(Shared::current);
+            let reported = shared.and_then(|shared| report(shared, info));
             previous(info);
+            if let Some((shared, reported)) = shared.zip(reported) {
+                RETURNED.set(Some(shared.clock.now()));
+                if let Reported::Held(until) = reported {
+                    shared.survive(until);
+                }
+            }
         }));
     }
     true
@@ -86,22 +105,32 @@ pub(crate) fn install(shared: &Arc<Shared>) -> bool {
 
 /// Not inlined, so that its frame is the one the stack is cut at.
 #[inline(never)]
-fn report(shared: &Shared, info: &PanicHookInfo<'_>) {
+fn report(shared: &Shared, info: &PanicHookInfo<'_>) -> Option<Reported> {
     if IS_OURS.get() || Inside::is_inside(shared.client) {
-        return;
+        return None;
     }
     let message = message(info);
-    if HAS_REPORTED.get() && ECHOES.iter().any(|echo| message.starts_with(echo)) {
+    let is_echo = |echo: &str| HAS_REPORTED.get() && message.starts_with(echo);
+    if is_echo(ECHO_OF_TWO) || is_echo(ECHO_OF_ONE) {
         aborts();
+        if is_echo(ECHO_OF_TWO) {
+            shared.fold_held_of(this_thread());
+        } else {
+            // One panic was enough for this, so it is the cause.
+            shared.commit_held_of(this_thread());
+        }
         shared.refuse(CaptureError::RateLimited);
-        return;
+        return None;
     }
-    let admit = |()| shared.crash.panics.admit(shared.clock.now().as_micros() / 60_000_000);
-    let captured = shared.admits().and_then(admit).and_then(|()| capture(shared, info, message));
+    let now = shared.clock.now();
+    // In a forked child, the one before may have been its parent's, who reported it.
+    let is_soon = held::is_soon(RETURNED.get(), now) && shared.crash.panics.has_reported();
+    let admit = |()| shared.crash.panics.admit(now.as_micros() / 60_000_000);
+    let captured = shared.admits().and_then(admit).and_then(|()| capture(shared, info, message, is_soon));
     // Of this panic, not of an earlier one: the echo of one that was not reported must be.
     HAS_REPORTED.set(captured.is_ok());
     match captured {
-        Ok(()) => {
+        Ok(Reported::Committed) => {
             if cfg!(panic = "abort") {
                 aborts();
             }
@@ -110,10 +139,17 @@ fn report(shared: &Shared, info: &PanicHookInfo<'_>) {
                 shared.wake_if_due();
             }
         }
+        Ok(Reported::Held(_)) => {}
         Err(reason) => {
-            shared.refuse(reason);
+            shared.refuse(shared.why_refused(reason));
         }
     }
+    captured.ok()
+}
+
+/// A number that no other living thread has.
+fn this_thread() -> usize {
+    IS_OURS.with(|place| core::ptr::from_ref(place).addr())
 }
 
 /// This thread will abort, and its panic was reported.
@@ -122,7 +158,8 @@ fn aborts() {
     ABORTING.store(super::signal::me(), Ordering::Relaxed);
 }
 
-fn capture(shared: &Shared, info: &PanicHookInfo<'_>, message: &str) -> Result<(), CaptureError> {
+/// Commits an event that says so, or if the panic comes soon after another one holds it, where that can be done.
+fn capture(shared: &Shared, info: &PanicHookInfo<'_>, message: &str, is_soon: bool) -> Result<Reported, CaptureError> {
     let mut addresses = [0; FRAMES_MAX];
     let here = core::ptr::from_ref(&addresses).addr();
     let addresses = stack::addresses(&mut addresses, here);
@@ -149,11 +186,18 @@ fn capture(shared: &Shared, info: &PanicHookInfo<'_>, message: &str) -> Result<(
     for property in scope.iter().flat_map(|scope| scope.properties()) {
         let _ = properties.push(property);
     }
+    let commit_or_hold = |event: &Event<'_>| {
+        let held = is_soon.then(|| shared.hold(this_thread(), event, now)).and_then(Result::ok);
+        match held {
+            Some(until) => Ok(Reported::Held(until)),
+            None => shared.lanes.capture_crash(event, now).map(|_| Reported::Committed),
+        }
+    };
     let commit = |person: &str| {
         shared.errors.with_steps(|steps| {
             let exception = exception.steps(steps);
             let event = Event::exception(person, &exception).properties(&properties);
-            shared.errors.redactor.apply(&event, |event| shared.lanes.capture_crash(event, now).map(drop))
+            shared.errors.redactor.apply(&event, commit_or_hold)
         })
     };
     match commit(person) {
@@ -174,6 +218,11 @@ fn message<'a>(info: &'a PanicHookInfo<'_>) -> &'a str {
 }
 
 impl Panics {
+    /// Whether a panic was ever admitted.
+    fn has_reported(&self) -> bool {
+        self.reported.load(Ordering::Relaxed) != 0
+    }
+
     /// Counts one more panic in this minute, if it may be reported.
     fn admit(&self, minute: u64) -> Result<(), CaptureError> {
         let count = |word: u64| if word >> 32 == minute { word & 0xffff_ffff } else { 0 };

@@ -8,6 +8,7 @@
 //! keep meeting each other can go beyond it.
 
 pub(crate) mod cell;
+mod held;
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,8 @@ use crate::arena::{Ends, Held};
 use crate::capture::guarded;
 use crate::clock::{FastClock, System};
 use cell::{Inside, TryCell};
+use held::HeldEvent;
+pub(crate) use held::Settled;
 
 /// Rings a client has. More threads than this may capture at the same moment only if some of them are refused.
 pub(crate) const LANES: usize = 8;
@@ -27,6 +30,9 @@ pub(crate) const LANES: usize = 8;
 /// The lanes and the crash lane behind them, which only panic hooks enter: a queue that is full of other events, or a
 /// thread that died inside a lane, does not keep the news of it out.
 pub(crate) const RINGS: usize = LANES + 1;
+
+/// Whoever makes uuids: each ring's lane, and the place for an event that is held.
+pub(crate) const SEEDS: usize = RINGS + 1;
 
 /// How often a thread looks at all lanes before it gives up. Whoever is inside one is done within some tens of
 /// nanoseconds, unless it was descheduled there; so a second look helps, and a tenth would be waiting.
@@ -52,6 +58,7 @@ thread_local! {
 pub(crate) struct Lanes {
     /// The crash lane is the last.
     lanes: [TryCell<State>; RINGS],
+    held: HeldEvent,
     gauges: [Held<Gauge<'static>>; RINGS],
     /// Since the lanes have other rings than those they began with.
     moved: OnceLock<Moved>,
@@ -92,25 +99,21 @@ impl Lanes {
     /// Lanes over the producing ends given; returns them and the consuming ends.
     pub(crate) fn new(
         ends: [Ends; RINGS],
-        seeds: [[u64; 2]; RINGS],
+        seeds: [[u64; 2]; SEEDS],
         limits: LaneLimits,
         common: OwnedCommon,
     ) -> Option<(Self, Held<[quillet_core::Consumer<'static>; RINGS]>)> {
         let common = Arc::new(common);
+        let [seeds @ .., held_seed] = seeds;
         let (mut lanes, mut gauges, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
         for (ends, seed) in ends.into_iter().zip(seeds) {
-            lanes.push(TryCell::new(State {
-                lane: limits.lane(ends.producer, seed),
-                clock: FastClock::new(System),
-                short: common.as_common().short(),
-                common: Arc::clone(&common),
-                edition: 0,
-            }));
+            lanes.push(TryCell::new(State::new(limits.lane(ends.producer, seed), &common)));
             gauges.push(ends.gauge);
             consumers.push(ends.consumer);
         }
         let lanes = Self {
             lanes: lanes.try_into().ok()?,
+            held: HeldEvent::new(held_seed, &common)?,
             gauges: gauges.try_into().ok()?,
             moved: OnceLock::new(),
             common: SharedCommon::new(&common),
@@ -320,6 +323,11 @@ impl Drop for Entered<'_> {
 }
 
 impl State {
+    fn new(lane: Held<Lane<'static>>, common: &Arc<OwnedCommon>) -> Self {
+        let short = common.as_common().short();
+        Self { lane, clock: FastClock::new(System), short, common: Arc::clone(common), edition: 0 }
+    }
+
     fn capture(&mut self, event: &Event<'_>, shared: &SharedCommon) -> Result<Uuid, CaptureError> {
         self.refresh(shared);
         let now = self.clock.now();

@@ -24,7 +24,7 @@ impl Worker {
         }
         self.is_finished = true;
         let shared = Arc::clone(&self.shared);
-        let is_closed = shared.lanes.close();
+        let is_closed = shared.close_lanes();
         let is_cut_off = self.is_cut_off();
         let mut keeper = shared.keeper();
         let is_kept = keeper.as_ref().is_some_and(|recovery| !is_cut_off && recovery.is_keeping());

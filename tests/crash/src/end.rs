@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use quillet::{Client, ErrorReport, Level, Scope, event, props};
 
-use crate::{Request, SOMEBODY, handlers, signals};
+use crate::{Request, SOMEBODY, handlers, rows, signals};
 
 /// For things that take milliseconds on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Ends as asked. Returns where a program survives it.
 pub(crate) fn end(request: &Request, client: &Client) {
@@ -20,10 +20,7 @@ pub(crate) fn end(request: &Request, client: &Client) {
         "panic_payload" => panic::panic_any(7u8),
         "panic_long" => panic!("{}", "ä".repeat(50_000)),
         "panic_in_drop" => drop(PanicsInDrop("in drop")),
-        "double_panic" => {
-            let _second = PanicsInDrop("second");
-            panic!("first");
-        }
+        "double_panic" => double_panic(),
         "extern_c" => panics_in_c(),
         "caught" => caught(30),
         "caught_once" => caught(1),
@@ -107,13 +104,13 @@ pub(crate) fn end(request: &Request, client: &Client) {
             std::process::exit(7);
         }
         "write_while_working" => write_while_working(client),
-        other if signals::end(other) => {}
+        other if rows::end(other, request, client) || signals::end(other) => {}
         other => panic!("no end called {other}"),
     }
 }
 
 /// So many panics, each of which somebody deals with.
-fn caught(count: usize) {
+pub(crate) fn caught(count: usize) {
     for n in 0..count {
         let result = panic::catch_unwind(AssertUnwindSafe(|| panic!("caught {n}")));
         assert!(result.is_err());
@@ -186,7 +183,13 @@ impl Drop for PanicsInDrop {
     }
 }
 
+/// A panic, and while that unwinds another one.
+pub(crate) fn double_panic() {
+    let _second = PanicsInDrop("second");
+    panic!("first");
+}
+
 /// A panic that reaches a frame of C's, which it may not cross.
-extern "C" fn panics_in_c() {
+pub(crate) extern "C" fn panics_in_c() {
     panic!("into C");
 }

@@ -14,6 +14,7 @@ mod end;
 mod handlers;
 mod hooks;
 mod logs;
+mod rows;
 mod signals;
 mod threads;
 
@@ -125,6 +126,9 @@ fn builder(request: &Request) -> ClientBuilder {
         .shutdown_timeout(Duration::from_secs(30));
     if let Some(dir) = env::var_os("CRASHER_DIR") {
         builder = if request.has("spool") { builder.spool_dir(dir) } else { builder.crash_dir(dir) };
+    }
+    if request.has("pumped") {
+        builder = builder.without_thread();
     }
     if request.has("many_clients") {
         builder = builder.spool_bytes_max(1 << 30);
