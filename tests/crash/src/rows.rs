@@ -21,6 +21,10 @@ pub(crate) fn end(name: &str, request: &Request, client: &Client) -> bool {
             let before = client.stats().accepted;
             caught(5);
             live_until(request, client, before + 5);
+            if !request.has("spool") {
+                // Accepted first, and then written.
+                wait_for_file("caught 4");
+            }
             // Without a shutdown.
             std::process::exit(7);
         }
@@ -66,6 +70,7 @@ pub(crate) fn end(name: &str, request: &Request, client: &Client) -> bool {
                 signals::end("kill");
             });
         }
+        "caught_while_closing" => caught_while_closing(request, client),
         _ => return false,
     }
     true
@@ -82,4 +87,41 @@ fn live_until(request: &Request, client: &Client, accepted: u64) {
     }
     let stats = client.stats();
     assert!(stats.accepted == accepted && stats.is_conserved(), "{stats:?}");
+}
+
+/// Until a crash file says this, or for as long as patience lasts.
+fn wait_for_file(text: &str) {
+    let dir = std::env::var_os("CRASHER_DIR").unwrap();
+    let started = Instant::now();
+    let says = |path: &std::path::Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).contains(text);
+    while !std::fs::read_dir(&dir).unwrap().any(|entry| says(&entry.unwrap().path())) {
+        assert!(started.elapsed() < PATIENCE, "no file says {text}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Four threads have five panics each while the client ends.
+fn caught_while_closing(request: &Request, client: &Client) {
+    let before = client.stats().accepted;
+    let barrier = std::sync::Barrier::new(5);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                barrier.wait();
+                caught(5);
+            });
+        }
+        barrier.wait();
+        std::thread::sleep(Duration::from_micros(u64::from(std::process::id()) % 2_000));
+        if request.has("discards") {
+            client.discard();
+        } else {
+            client.shutdown();
+        }
+    });
+    let stats = client.stats();
+    assert!(stats.is_conserved() && stats.pending == 0, "{stats:?}");
+    let accepted = stats.accepted - before;
+    println!("accepted.{accepted}");
+    println!("accounted_for.{}", accepted + stats.refused.iter().sum::<u64>());
 }

@@ -1,7 +1,7 @@
 //! Panics in a row: a panic of a destructor while another one unwinds is a part of that; all that are caught are told.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails should stop")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should stop")]
 
 mod common;
 
@@ -141,6 +141,22 @@ fn what_is_erased_is_not_told() {
         let ended = run_in(&folder, &sink, words);
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         assert!(sink.stored().is_empty() && folder.files().is_empty(), "{:?}", folder.files());
+    }
+}
+
+#[test]
+fn whatever_ends_the_client_meanwhile_each_panic_is_accepted_or_refused_once() {
+    for how in ["shuts_down", "discards", "pumped", "spool"] {
+        for _ in 0..5 {
+            let (sink, folder) = (Sink::start(), Folder::new());
+            let ended = run_in(&folder, &sink, &["caught_while_closing", "main", "hook", how]);
+            assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+            assert_eq!(ended.number("accounted_for"), 20, "{how}: {ended:?}");
+            if how != "discards" {
+                assert_eq!(exceptions(&sink).len() as u64, ended.number("accepted"), "{how}: {ended:?}");
+            }
+            sink.assert_clean();
+        }
     }
 }
 
