@@ -431,7 +431,10 @@ impl ReservedRun<'_, '_> {
         if end <= half.at || end > half.run_end {
             return;
         }
-        // What is in the run is in the head's lap, which has begun.
+        // What is in the run is in the head's lap. That has begun, or this is its first frame.
+        if !HAS_RUNS && half.at == half.arena.byte(0) {
+            half.begin_lap(end);
+        }
         half.publish(half.at.with_addr(end.addr()));
     }
 }
