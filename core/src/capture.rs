@@ -88,7 +88,11 @@ impl<'m> Lane<'m> {
         // No more than a frame may have, so that none gets longer.
         let mut most = self.producer.run().min(self.frame_bytes_max);
         if most < plain::ROOM_BYTES_MIN {
-            self.producer.find_run(plain::ROOM_BYTES_MAX);
+            // Where no frame may have as much, a run of it would be of no use, and what it leaves out of a lap would be lost.
+            if self.frame_bytes_max < plain::ROOM_BYTES_MIN {
+                return None;
+            }
+            self.producer.find_run(plain::ROOM_BYTES_MAX.min(self.frame_bytes_max));
             most = self.producer.run().min(self.frame_bytes_max);
             if most < plain::ROOM_BYTES_MIN {
                 return None;

@@ -629,6 +629,29 @@ mod tests {
         assert_eq!(consumer.pending(), 3);
     }
 
+    /// Room that the short way could use is not left out at the end of a lap for frames that never take that way.
+    #[test]
+    fn a_lane_of_small_events_holds_as_many_wherever_it_begins() {
+        let event = Event::new("n", "i");
+        for before in 0..50 {
+            let [short, long] = [true, false].map(|is_short| {
+                let mut memory = vec![0; Ring::bytes_for(8192)];
+                let (producer, mut consumer) = Ring::format(&mut memory).unwrap().split();
+                let mut lane = Lane::new(producer, Stamper::new([1, 2]), 1000, ROOM_BYTES_MIN / 2);
+                let mut capture = || match is_short {
+                    true => lane.capture(&event, &Common::default(), NOW).is_ok(),
+                    false => lane.capture_any(&event, &Common::default(), NOW).is_ok(),
+                };
+                for _ in 0..before {
+                    assert!(capture());
+                    consumer.read().release();
+                }
+                (0..1000).take_while(|_| capture()).count()
+            });
+            assert_eq!(short, long, "{before} before");
+        }
+    }
+
     fn value() -> impl Strategy<Value = Datum> {
         prop_oneof![
             "[a-z \\\\\"é\u{0}-\u{1f}]{0,40}".prop_map(Datum::Text),
