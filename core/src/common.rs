@@ -134,6 +134,10 @@ impl<'a> Common<'a> {
         out.bytes(b"}");
         let object = out.finish()?;
         RawJson::parse(core::str::from_utf8(memory.get(..object)?).ok()?).ok()?;
+        // White space that no client renders: a newline would end a frame in its middle.
+        if members.bytes().any(|byte| byte < b' ') {
+            return None;
+        }
         let (mut rest, mut count) = (members.as_bytes(), 0);
         while !rest.is_empty() {
             let (name, len) = first_property(rest);
@@ -178,10 +182,10 @@ impl<'a> Common<'a> {
         self.mask & !DOLLAR_MASK
     }
 
-    /// Whether some property says what is not PostHog's: then any key of an event's may be the same.
+    /// Whether some property is none of the [special](is_special) ones: then any key of an event's may be the same.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn has_names(&self) -> bool {
-        self.mask & !DOLLAR_MASK != 0
+        self.has_names
     }
 
     /// Writes all but what an event says itself; `None` if none can say the same, so that the block is written as it is.
@@ -398,6 +402,8 @@ mod tests {
             &std::format!("{own},\"$lib\":1"),
             &std::format!("{own},\"$exception_list\":[]"),
             &std::format!("{own},\"a\\n\":1"),
+            &std::format!("{own},\n\"a\":1"),
+            &std::format!("{own},\"a\":[1,\n2]"),
         ] {
             assert!(Common::adopt(&mut [0; 256], bad).is_none(), "{bad}");
         }
