@@ -11,6 +11,7 @@ use crate::property::{DOLLAR_MASK, Property, Value, is_always_reserved, is_speci
 use crate::raw::RawJson;
 use crate::stats::CaptureError;
 use crate::wire::event::{hides, write_value};
+use crate::wire::plain::IS_WORTH_IT;
 use crate::wire::writer::{Out, SlotLen, Writer};
 use crate::wire::{LIB_NAME, LIB_VERSION, escape, key};
 
@@ -41,7 +42,8 @@ pub struct Common<'a> {
     /// How the block is written for an event that may have a key of the same name. Only where there are super properties:
     /// a program which has none does not link that.
     without: Option<WriteWithout>,
-    /// Whether some property is none of the [special](is_special) ones: then any key of an event's may be the same.
+    /// Whether some property is none of the [special](is_special) ones: then any key of an event's may be the same. Only the
+    /// short way asks.
     has_names: bool,
 }
 
@@ -94,7 +96,7 @@ impl<'a> Common<'a> {
                 return Err(CommonError::BadValue);
             }
             mask |= key_mask(name.as_bytes());
-            has_names |= !is_special(name.as_bytes());
+            has_names |= IS_WORTH_IT && !is_special(name.as_bytes());
             out.bytes(b",");
             out.string(name);
             out.bytes(b":");
@@ -149,7 +151,7 @@ impl<'a> Common<'a> {
                 return None;
             }
             mask |= if is_ours { 0 } else { key_mask(name) };
-            has_names |= !is_special(name);
+            has_names |= IS_WORTH_IT && !is_special(name);
             count += 1;
             rest = rest.get(len..)?;
         }

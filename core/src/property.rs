@@ -118,11 +118,7 @@ impl Key<'static> {
     /// A key rendered at compile time.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn literal(key: &'static LiteralKey) -> Self {
-        if key.len.get() == 0 || is_special(key.text.as_bytes()) {
-            Self::Text(key.text)
-        } else {
-            Self::Literal(RenderedKey(key))
-        }
+        if key.len.get() == 0 { Self::Text(key.text) } else { Self::Literal(RenderedKey(key)) }
     }
 }
 
@@ -147,7 +143,7 @@ pub(crate) const KEY_SLOT_BYTES: usize = 32;
 pub struct LiteralKey {
     text: &'static str,
     pub(crate) slot: [u8; KEY_SLOT_BYTES],
-    /// Bytes of the slot in use; 0 if the key is too long for one.
+    /// Bytes of the slot in use; 0 if the key is too long for one, or [special](is_special).
     pub(crate) len: SlotLen<KEY_SLOT_BYTES>,
     pub(crate) mask: u64,
 }
@@ -168,7 +164,7 @@ impl LiteralKey {
         assert!(!is_always_reserved(bytes), "the client writes $lib and $lib_version itself");
         // What follows the colon is not in use, but stored: the quote that text begins with.
         let mut slot = [b'"'; KEY_SLOT_BYTES];
-        let fits = bytes.len() + 5 <= KEY_SLOT_BYTES;
+        let fits = bytes.len() + 5 <= KEY_SLOT_BYTES && !is_special(bytes);
         let mut at = 0;
         while at < bytes.len() {
             let byte = bytes[at];

@@ -504,7 +504,7 @@ impl Out for Writer<'_> {
     }
 
     fn typed(&mut self, value: &dyn WriteJson, depth: usize) -> Result<(), SerializeError> {
-        if self.no_typed {
+        if WIDE && self.no_typed {
             return Err(SerializeError::Custom);
         }
         value.write_json(&mut Nested { sink: self, depth })
