@@ -63,28 +63,35 @@ fn burst(threads: usize) -> Result<Speed, Failure> {
     let (start, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
     let produce = || {
         let mut checkouts = Checkouts::new();
+        let mut bursts = Vec::with_capacity(WARM_UP + ROUNDS);
         let before = usage::of_this_thread();
         for _ in 0..WARM_UP + ROUNDS {
             start.wait();
+            let began = Instant::now();
             (0..BURST).for_each(|_| run::capture(&client, checkouts.next()));
+            bursts.push((began, Instant::now()));
             end.wait();
         }
-        usage::of_this_thread().saturating_sub(before)
+        (usage::of_this_thread().saturating_sub(before), bursts)
     };
-    let (mut times, used) = thread::scope(|scope| {
+    let produced: Vec<_> = thread::scope(|scope| {
         let producers: Vec<_> = (0..threads).map(|_| scope.spawn(produce)).collect();
-        let mut times = Vec::with_capacity(WARM_UP + ROUNDS);
         for _ in 0..WARM_UP + ROUNDS {
             start.wait();
-            let began = Instant::now();
             end.wait();
-            times.push(began.elapsed());
             // An error here must not leave the threads at their barriers, so it is looked at below.
             let _ = client.flush(Duration::from_secs(10));
         }
-        let used: Duration = producers.into_iter().filter_map(|producer| producer.join().ok()).sum();
-        (times.split_off(WARM_UP), used)
+        producers.into_iter().filter_map(|producer| producer.join().ok()).collect()
     });
+    let used: Duration = produced.iter().map(|(used, _)| *used).sum();
+    // From when the first began to when the last ended, by their own clocks: this thread may get a core later than they.
+    let time = |round: usize| {
+        let bursts = || produced.iter().filter_map(|(_, bursts)| bursts.get(round));
+        let began = bursts().map(|burst| burst.0).min();
+        bursts().map(|burst| burst.1).max().zip(began).map_or(Duration::MAX, |(ended, began)| ended - began)
+    };
+    let mut times: Vec<Duration> = (WARM_UP..WARM_UP + ROUNDS).map(time).collect();
     if client.stats().refused_total() > 0 {
         return Err("a burst did not fit the queue: a refused event costs less than a captured one".into());
     }
