@@ -12,6 +12,7 @@ driver=/usr/bin/clippy-driver
 if [ ! -x "$driver" ]; then
     root=()
     [ "$(id -u)" = 0 ] || root=(sudo)
+    "${root[@]}" apt-get update -qq
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rust-web-clippy >/dev/null
 fi
 
