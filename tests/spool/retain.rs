@@ -7,10 +7,20 @@ use quillet_support::sink::refuses;
 use quillet_support::{Answer, Rule, Sink};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a ring's file says when its process last looked after it.
 const LAST_SEEN_AT: u64 = 4096 + 8;
+
+/// Renames the one ring: its name says when it was made.
+fn made_in_2001(folder: &Folder) -> PathBuf {
+    let ring = folder.files_with("ring").pop().unwrap();
+    let rest = ring.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1;
+    let renamed = ring.with_file_name(format!("1000000000000-{rest}"));
+    fs::rename(&ring, &renamed).unwrap();
+    renamed
+}
 
 #[test]
 fn events_that_waited_too_long_are_dropped_and_counted() {
@@ -18,13 +28,9 @@ fn events_that_waited_too_long_are_dropped_and_counted() {
     let (folder, sink) = (Folder::new(), Sink::start());
     let test = "retain::events_that_waited_too_long_are_dropped_and_counted";
     Victim::start(test, &sink.host(), folder.path(), 7).kill();
-    let ring = folder.files_with("ring").pop().unwrap();
-    // The name says when it was made: in 2001.
-    let old = ring.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
-    let ring_of_2001 = ring.with_file_name(format!("1000000000000-{old}"));
-    fs::rename(&ring, &ring_of_2001).unwrap();
+    let ring = made_in_2001(&folder);
     // Its header says when the process last looked after it: then too.
-    let file = fs::File::options().write(true).open(&ring_of_2001).unwrap();
+    let file = fs::File::options().write(true).open(&ring).unwrap();
     file.write_all_at(&1_000_000_100_000_000_u64.to_le_bytes(), LAST_SEEN_AT).unwrap();
     drop(file);
     let report = spooling(sink.host(), folder.path()).build().unwrap().shutdown();
@@ -38,10 +44,15 @@ fn what_a_process_left_that_lived_for_long_is_not_old() {
     become_one_if_asked();
     let (folder, sink) = (Folder::new(), Sink::start());
     let test = "retain::what_a_process_left_that_lived_for_long_is_not_old";
-    Victim::start(test, &sink.host(), folder.path(), 7).kill();
-    let ring = folder.files_with("ring").pop().unwrap();
-    let old = ring.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
-    fs::rename(&ring, ring.with_file_name(format!("1000000000000-{old}"))).unwrap();
+    let victim = Victim::start(test, &sink.host(), folder.path(), 7);
+    // Its flush thread may not have had a core yet.
+    eventually("a look of the process's", || {
+        let mut seen = [0; 8];
+        let ring = fs::File::open(folder.files_with("ring").pop().unwrap()).unwrap();
+        ring.read_exact_at(&mut seen, LAST_SEEN_AT).is_ok() && seen != [0; 8]
+    });
+    victim.kill();
+    made_in_2001(&folder);
     let client = spooling(sink.host(), folder.path()).build().unwrap();
     assert!(sink.wait_for_events(7, PATIENCE));
     let stats = client.shutdown().stats;
