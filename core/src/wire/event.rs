@@ -185,14 +185,7 @@ pub(crate) fn write(
     out: &mut Writer<'_>,
 ) -> Result<(), CaptureError> {
     out.head(stamper.head(), stamp);
-    match event.name {
-        Name::Literal(literal) => out.name_slot(&literal.slot, literal.len),
-        Name::Text(name) => {
-            out.bytes(EVENT_KEY);
-            out.escaped(name);
-            out.bytes(ID_KEY);
-        }
-    }
+    write_name(event, out);
     let odd = event.odd();
     match odd {
         Some(rare) => (rare.encoding.id)(event, rare, &stamper.uuid(stamp), out),
@@ -216,6 +209,19 @@ pub(crate) fn write(
 #[cold]
 #[inline(never)]
 pub(crate) fn write_usual(event: &Event<'_>, common: &Common<'_>, out: &mut Writer<'_>) -> Result<(), CaptureError> {
+    write_name(event, out);
+    out.escaped(event.distinct_id);
+    common.write(out);
+    for property in event.properties {
+        write_property(out, property, DEPTH_MAX)?;
+    }
+    out.bytes(FRAME_TAIL);
+    Ok(())
+}
+
+/// The name, up to where the id goes.
+#[inline(always)]
+fn write_name(event: &Event<'_>, out: &mut Writer<'_>) {
     match event.name {
         Name::Literal(literal) => out.name_slot(&literal.slot, literal.len),
         Name::Text(name) => {
@@ -224,13 +230,6 @@ pub(crate) fn write_usual(event: &Event<'_>, common: &Common<'_>, out: &mut Writ
             out.bytes(ID_KEY);
         }
     }
-    out.escaped(event.distinct_id);
-    common.write(out);
-    for property in event.properties {
-        write_property(out, property, DEPTH_MAX)?;
-    }
-    out.bytes(FRAME_TAIL);
-    Ok(())
 }
 
 /// Bytes one value takes exactly.

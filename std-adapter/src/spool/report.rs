@@ -6,8 +6,9 @@
 use quillet_core::{Common, Event, Stamper, Timestamp, Uuid, props};
 
 use super::context::Context;
-use super::layout::{self, Header, LAST_SEEN_AT, STATE_AT, STATE_CLEAN};
+use super::layout::{self, Header, STATE_AT, STATE_CLEAN};
 use super::map::Claim;
+use super::retain;
 
 /// The event for a process that ended without shutting its client down, and left no record of why.
 const UNCLEAN_END: &str = "process ended without shutdown";
@@ -33,10 +34,9 @@ impl Dead {
     /// What the file says about its process; `None` if it is a segment, which is no process's.
     pub(crate) fn of(claim: &Claim, header: &Header) -> Option<Self> {
         let context = Context::read(claim, header.plan.context_at()?).unwrap_or_default();
-        let (mut state, mut last_seen) = ([0; 4], [0; 8]);
+        let mut state = [0; 4];
         claim.read(&mut state, STATE_AT).ok()?;
-        claim.read(&mut last_seen, LAST_SEEN_AT).ok()?;
-        let last_seen = Timestamp::from_unix_micros(u64::from_le_bytes(last_seen));
+        let last_seen = retain::last_seen(claim)?;
         Some(Self {
             common: context.common,
             person: context.person,

@@ -12,7 +12,7 @@ use quillet_core::{Checkpoint, DropReason, Ring, Timestamp};
 
 use super::SpoolOptions;
 use super::directory::{Directory, Entry, Kind, disk_bytes};
-use super::layout::{self, HEADER_BYTES, Header, PAGE_BYTES, Unreadable};
+use super::layout::{self, HEADER_BYTES, Header, LAST_SEEN_AT, PAGE_BYTES, Unreadable};
 use super::map::Claim;
 use super::platform;
 
@@ -83,18 +83,14 @@ fn is_expired(entry: &Entry, limits: &Limits, now: Timestamp) -> bool {
     };
     is_old(entry.made)
         && match entry.kind {
-            Kind::Ring => last_seen(entry).is_none_or(|seen| seen > now || is_old(seen)),
+            Kind::Ring => {
+                // Kept up to date while events come.
+                let claim = Claim::adopt(&entry.path).ok().flatten();
+                claim.and_then(|claim| last_seen(&claim)).is_none_or(|seen| seen > now || is_old(seen))
+            }
             Kind::Segment => is_old(entry.changed),
             Kind::Bad => true,
         }
-}
-
-/// When a dead process last looked after its queue. Kept up to date while events come.
-fn last_seen(entry: &Entry) -> Option<Timestamp> {
-    let claim = Claim::adopt(&entry.path).ok()??;
-    let mut micros = [0; 8];
-    claim.read(&mut micros, layout::LAST_SEEN_AT).ok()?;
-    Some(Timestamp::from_unix_micros(u64::from_le_bytes(micros)))
 }
 
 /// Removes a file that no living process has, and tells what was in it. Whether it is gone.
@@ -178,6 +174,13 @@ fn unused(claim: &Claim, header: &Header, lane: usize, boot_id: [u8; 16]) -> Vec
         unused.push(end..header.plan.lane_bytes);
     }
     unused
+}
+
+/// When the process of a ring last looked after it.
+pub(crate) fn last_seen(claim: &Claim) -> Option<Timestamp> {
+    let mut micros = [0; 8];
+    claim.read(&mut micros, LAST_SEEN_AT).ok()?;
+    Some(Timestamp::from_unix_micros(u64::from_le_bytes(micros)))
 }
 
 /// The records over a lane's stretches.
