@@ -37,17 +37,13 @@ pub(crate) const UUID_LOW_AT: usize = UUID_AT + 19;
 const _: () = assert!(UUID_AT + 36 <= HEAD_BYTES && MICROS_AT + 3 < HEAD_BYTES && HEAD_BYTES <= HEAD_SLOT_BYTES);
 const _: () = assert!(TIMESTAMP_AT + Timestamp::TEXT_BYTES == HEAD_BYTES, "the timestamp ends the head");
 
-/// Microseconds of a millisecond.
-const MS_MICROS: u64 = 1_000;
-
 /// Makes stamps. One per lane: nothing in it is shared.
 #[derive(Debug)]
 pub struct Stamper {
     prng: Prng,
+    last: u64,
     /// First microsecond of the millisecond that `head` and `high` tell.
     ms_start: u64,
-    /// The earliest time of the next stamp, one microsecond after the last one's, counted from `ms_start`.
-    next: i64,
     /// Seconds since 1970 that `head` tells.
     second: u64,
     /// The first half of the uuids of this millisecond, or of the one given last, in memory order.
@@ -69,9 +65,7 @@ impl Stamper {
     /// A stamper whose uuids follow from `seed`. Two with the same seed make the same uuids: seed each from the system's
     /// entropy, or on a device from whatever differs between boots.
     pub fn new(seed: [u64; 2]) -> Self {
-        let mut stamper = Self { prng: Prng::new(seed), ms_start: NO_MS, next: 0, second: 0, high: 0, head: HEAD };
-        stamper.set_last(0);
-        stamper
+        Self { prng: Prng::new(seed), last: 0, ms_start: NO_MS, second: 0, high: 0, head: HEAD }
     }
 
     /// A stamp for `now`. Where neither uuid nor time is given by the caller, times of one lane increase: each is the
@@ -82,14 +76,20 @@ impl Stamper {
     /// first half of its text belongs to the millisecond and is there when the next event comes.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn stamp(&mut self, now: Timestamp) -> Stamp {
-        let now_since = now.as_unix_micros().wrapping_sub(self.ms_start) as i64;
-        let mut since = now_since.max(self.next);
-        // Below zero is beyond a thousand, too. What is within the millisecond and no more than four behind the next time
-        // needs no other question.
-        if since as u64 >= MS_MICROS || now_since < MS_MICROS as i64 - AHEAD_MICROS_MAX as i64 {
-            since = self.since_other(now);
+        let now = now.as_unix_micros();
+        let next = self.last.wrapping_add(1);
+        let micros = if now >= next {
+            now
+        } else if next - now <= AHEAD_MICROS_MAX {
+            next
+        } else {
+            self.far_ahead(now)
+        };
+        self.last = micros;
+        let mut since = micros.wrapping_sub(self.ms_start);
+        if since >= 1_000 {
+            since = self.turn(micros);
         }
-        self.next = since.wrapping_add(1);
         // The two bits of the variant are those that RFC 9562 wants at the highest place of the ninth byte.
         let low = (self.prng.next() & !0xc0 | 0x80).to_le();
         Stamp { low, micros: since as u32 }
@@ -102,18 +102,14 @@ impl Stamper {
         let mut stamp = match time {
             None => self.stamp(now),
             Some(time) => {
-                let last = self.last();
                 let since = self.turn(time.as_unix_micros());
-                self.set_last(last);
                 let low = (self.prng.next() & !0xc0 | 0x80).to_le();
                 Stamp { low, micros: since as u32 }
             }
         };
         if let Some(uuid) = uuid {
             // The head now tells another uuid than that of the millisecond: the next stamp makes a new one.
-            let last = self.last();
             self.ms_start = NO_MS;
-            self.set_last(last);
             let [high, low] = uuid.halves();
             (self.high, stamp.low) = (high, low);
             self.put_high(u64::from_be(high));
@@ -133,36 +129,14 @@ impl Stamper {
         &self.head
     }
 
-    /// The last stamp's time; times given do not count.
-    fn last(&self) -> u64 {
-        self.ms_start.wrapping_add(self.next as u64).wrapping_sub(1)
-    }
-
-    fn set_last(&mut self, last: u64) {
-        self.next = last.wrapping_add(1).wrapping_sub(self.ms_start) as i64;
-    }
-
-    /// The time of an event in another millisecond, at the end of a long burst, or after the clock was set back; counted from
-    /// `ms_start`, which may be another one then.
-    #[cold]
+    /// The time of an event at the end of a long burst, or after the clock was set back.
     #[inline(never)]
-    fn since_other(&mut self, now: Timestamp) -> i64 {
-        let (now, last) = (now.as_unix_micros(), self.last());
-        let next = last.wrapping_add(1);
-        let micros = if now >= next {
-            now
-        } else if next - now <= AHEAD_MICROS_MAX {
-            next
-        } else if last == now.saturating_add(AHEAD_MICROS_MAX) {
-            last
-        } else {
-            now
-        };
-        let since = micros.wrapping_sub(self.ms_start);
-        (if since < MS_MICROS { since } else { self.turn(micros) }) as i64
+    fn far_ahead(&self, now: u64) -> u64 {
+        if self.last == now.saturating_add(AHEAD_MICROS_MAX) { self.last } else { now }
     }
 
-    /// Writes another millisecond into the head; returns the microseconds since it began. Whoever calls it sees to `next`.
+    /// Writes another millisecond into the head; returns the microseconds since it began.
+    #[cold]
     #[inline(never)]
     fn turn(&mut self, micros: u64) -> u64 {
         let mut of_second = micros.wrapping_sub(self.second.wrapping_mul(1_000_000));
