@@ -83,13 +83,16 @@ pub(crate) fn write<'c>(
     if id.len().wrapping_sub(1) >= DISTINCT_ID_CHARS_MAX || id.first().is_none_or(|first| *first as i8 <= b' ' as i8) {
         return None;
     }
-    let mut spare = room.len().checked_sub(ROOM_BYTES_MIN)?;
+    if room.len() < ROOM_BYTES_MIN {
+        return None;
+    }
+    let mut before = room.len() - (PROPERTIES_FEW * PROPERTY_BYTES + MARGIN);
     if event.properties.len() > PROPERTIES_FEW {
-        spare = spare_beside(event.properties.len(), room.len())?;
+        before = room_before(event.properties.len(), room.len())?;
     }
     let start = room.as_mut_ptr();
-    // SAFETY: the prelude, what is spare, what all properties take, and the margin are not more than the room.
-    let (at, limit) = unsafe { (start.add(HEAD_BYTES), start.add(PRELUDE_BYTES_MAX + spare)) };
+    // SAFETY: the prelude ends before the limit, and what all properties take and the margin are behind it in the room.
+    let (at, limit) = unsafe { (start.add(HEAD_BYTES), start.add(before)) };
     let mut pen = Pen { at, limit, seen: Seen::nothing() };
     // SAFETY: head, name, id and the beginning of the block take `PRELUDE_BYTES_MAX` bytes at most, name and id being
     // checked to be within their limits; so what is stored, slots included, lies before the limit or in the margin.
@@ -127,11 +130,12 @@ pub(crate) fn write<'c>(
     Some(pen.at)
 }
 
-/// What so many properties leave of the room.
+/// What so many properties leave of the room, if the prelude fits there.
 #[cold]
 #[inline(never)]
-fn spare_beside(properties: usize, room: usize) -> Option<usize> {
-    room.checked_sub(PRELUDE_BYTES_MAX + MARGIN)?.checked_sub(properties.checked_mul(PROPERTY_BYTES)?)
+fn room_before(properties: usize, room: usize) -> Option<usize> {
+    let before = room.checked_sub(MARGIN)?.checked_sub(properties.checked_mul(PROPERTY_BYTES)?)?;
+    if before < PRELUDE_BYTES_MAX { None } else { Some(before) }
 }
 
 /// Writes the same event once more, by the writer that escapes.
