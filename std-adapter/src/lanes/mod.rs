@@ -19,7 +19,8 @@ use quillet_core::{Property, ShortCommon, Stamper, Timestamp, Uuid};
 
 use crate::arena::{Ends, Held};
 use crate::capture::guarded;
-use crate::clock::{FastClock, System};
+use crate::clock::{FastClock, System, Ticks};
+use crate::sys;
 use cell::{Inside, TryCell};
 use held::HeldEvent;
 pub(crate) use held::Settled;
@@ -126,12 +127,15 @@ impl Lanes {
     /// `None` means that nothing has happened; [`capture`](Lanes::capture) is for the rest.
     #[inline(always)]
     pub(crate) fn capture_plain(&self, event: &Event<'_>) -> Option<Uuid> {
+        // First: the counter takes as long as a third of all the rest, unless there is something to wait for meanwhile. There
+        // is: an exchange is not done before the stores of the capture before it are.
+        let count = sys::ticks();
         let mut state = self.lanes.get(LANE.get() % LANES)?.try_enter()?;
         let State { lane, clock, short, common, edition } = &mut *state;
         if self.common.is_newer_than(*edition) {
             return None;
         }
-        lane.capture_plain(event, short, || common.as_common(), clock)
+        lane.capture_plain(event, short, || common.as_common(), Ticks { clock, count })
     }
 
     /// Captures an event in the first free lane, beginning with the one this thread used last: whoever finds it taken moves
