@@ -47,8 +47,16 @@ impl<'a> Event<'a> {
     /// The same with a name rendered at compile time. [`event!`](crate::event) writes this.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn literal(name: &'static LiteralName, distinct_id: &'a str) -> Self {
-        let name = if name.len.get() == 0 { Name::Text(name.text) } else { Name::Literal(name) };
+        let name = if name.len.get() == 0 { Name::Text(name.text) } else { Name::Literal(RenderedName(name)) };
         Self { name, distinct_id, properties: &[], rare: None }
+    }
+
+    /// What the event says, if that is nothing but a name, an id and properties.
+    #[doc(hidden)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub fn usual(&self) -> Option<Usual<'a>> {
+        let &Self { name, distinct_id, properties, ref rare } = self;
+        if rare.is_some() { None } else { Some(Usual { name, distinct_id, properties }) }
     }
 
     /// An event of nobody in particular: the distinct id is the event's own uuid, and no person is made of it.
@@ -145,7 +153,7 @@ impl<'a> Event<'a> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub const fn name(&self) -> &'a str {
         match self.name {
-            Name::Literal(literal) => literal.text,
+            Name::Literal(literal) => literal.0.text,
             Name::Text(text) => text,
         }
     }
@@ -229,13 +237,44 @@ impl Rare<'_> {
     const ODD: Self = Self { is_odd: true, ..Self::NONE };
 }
 
+/// What a usual event says. Six words that need not be in memory: where the event is made in the call that captures it,
+/// they go from the caller to the ring in registers.
+#[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
+pub struct Usual<'a> {
+    pub name: Name<'a>,
+    pub distinct_id: &'a str,
+    pub properties: &'a [Property<'a>],
+}
+
+impl<'a> From<Usual<'a>> for Event<'a> {
+    fn from(Usual { name, distinct_id, properties }: Usual<'a>) -> Self {
+        Self { name, distinct_id, properties, rare: None }
+    }
+}
+
 /// An event's name: text, or its rendering where that was made at compile time. Two words.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Name<'a> {
+#[doc(hidden)]
+pub enum Name<'a> {
     /// Rendered; always short enough for its slot.
-    Literal(&'static LiteralName),
+    Literal(RenderedName),
     /// To be escaped on the way.
     Text(&'a str),
+}
+
+/// A literal name that may be copied as it was rendered. Only [`Event::literal`] makes one, so none is too long for its slot.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct RenderedName(&'static LiteralName);
+
+impl core::ops::Deref for RenderedName {
+    type Target = LiteralName;
+
+    #[inline(always)]
+    fn deref(&self) -> &LiteralName {
+        self.0
+    }
 }
 
 /// Bytes of a rendered name: `","event":"` + name + `","distinct_id":"`, padded.

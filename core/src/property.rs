@@ -132,7 +132,7 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Bytes of a rendered key: `,"` + key + `":`, padded. Two 16-byte stores put it into the ring whatever its length.
+/// Bytes of a rendered key: `,"` + key + `":`, padded. One or two 16-byte stores put it into the ring.
 pub(crate) const KEY_SLOT_BYTES: usize = 32;
 
 /// A key escaped and quoted at compile time, in a slot of fixed size.

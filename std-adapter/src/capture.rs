@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use quillet_core::{CaptureError, Event, Uuid};
+use quillet_core::{CaptureError, Event, Name, Property, RenderedName, Usual, Uuid};
 
 use crate::draft::Draft;
 use crate::hooks::HookVerdict;
@@ -21,9 +21,39 @@ use crate::shared::GATES_OPEN;
 const HOOKS_NESTED_MAX: usize = 2;
 
 impl Inner {
+    /// Takes the event apart where it was made, so that a usual one need not be put into memory to be captured.
     #[inline(always)]
     pub(crate) fn capture(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
-        capture(event, self)
+        match event.usual() {
+            Some(Usual { name: Name::Literal(name), distinct_id, properties }) => {
+                capture_literal(distinct_id, properties, name, self)
+            }
+            Some(Usual { name: Name::Text(name), distinct_id, properties }) => {
+                capture_text(distinct_id, properties, self, name)
+            }
+            None => self.capture_other(event),
+        }
+    }
+
+    /// The short way. `None` means that nothing has happened.
+    #[inline(always)]
+    fn capture_usual(&self, event: Usual<'_>) -> Option<Uuid> {
+        let shared = &*self.shared;
+        if shared.gates() != GATES_OPEN || scope::is_entered() {
+            return None;
+        }
+        let uuid = shared.lanes.capture_plain(event)?;
+        if shared.asleep.load(Ordering::Relaxed) {
+            self.wake_if_due();
+        }
+        Some(uuid)
+    }
+
+    /// [`Shared::wake_if_due`], of which only the client itself need be at hand here.
+    #[cold]
+    #[inline(never)]
+    fn wake_if_due(&self) {
+        self.shared.wake_if_due();
     }
 
     /// A capture for which the short way was not the right one.
@@ -70,9 +100,8 @@ impl Inner {
         captured.map_err(|reason| self.shared.refuse(self.shared.why_refused(reason)))
     }
 
-    #[inline(always)]
     fn commit(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
-        match self.shared.lanes.capture_plain(event) {
+        match event.usual().and_then(|event| self.shared.lanes.capture_plain(event)) {
             Some(uuid) => Ok(self.shared.committed(uuid)),
             None => self.commit_any(event),
         }
@@ -137,18 +166,49 @@ impl Inner {
     }
 }
 
-/// The event first: it is looked at all the way, and the third register of a call is one that clock and multiplication need
-/// on x86-64.
+/// The parts of an event whose name was rendered at compile time, in as many registers as a call has.
 #[inline(never)]
-fn capture(event: &Event<'_>, inner: &Inner) -> Result<Uuid, CaptureError> {
-    let shared = &*inner.shared;
-    if shared.gates() != GATES_OPEN || scope::is_entered() {
-        return inner.capture_other(event);
+fn capture_literal(
+    distinct_id: &str,
+    properties: &[Property<'_>],
+    name: RenderedName,
+    inner: &Inner,
+) -> Result<Uuid, CaptureError> {
+    match inner.capture_usual(Usual { name: Name::Literal(name), distinct_id, properties }) {
+        Some(uuid) => Ok(uuid),
+        None => literal_other(distinct_id, properties, name, inner),
     }
-    match shared.lanes.capture_plain(event) {
-        Some(uuid) => Ok(shared.committed(uuid)),
-        None => inner.capture_other(event),
+}
+
+#[cold]
+#[inline(never)]
+fn literal_other(
+    distinct_id: &str,
+    properties: &[Property<'_>],
+    name: RenderedName,
+    inner: &Inner,
+) -> Result<Uuid, CaptureError> {
+    inner.capture_other(&Usual { name: Name::Literal(name), distinct_id, properties }.into())
+}
+
+/// The same of any other name.
+#[inline(never)]
+fn capture_text(
+    distinct_id: &str,
+    properties: &[Property<'_>],
+    inner: &Inner,
+    name: &str,
+) -> Result<Uuid, CaptureError> {
+    match inner.capture_usual(Usual { name: Name::Text(name), distinct_id, properties }) {
+        Some(uuid) => Ok(uuid),
+        None => text_other(distinct_id, properties, inner, name),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn text_other(distinct_id: &str, properties: &[Property<'_>], inner: &Inner, name: &str) -> Result<Uuid, CaptureError> {
+    inner.capture_other(&Usual { name: Name::Text(name), distinct_id, properties }.into())
 }
 
 /// A refusal, and whether it has been counted.

@@ -18,6 +18,7 @@ use core::slice;
 
 use super::cursor::{self, Stretch};
 use super::header::{CAPACITY_MIN, HEADER_BYTES, Header, LINE};
+use super::producer::Run;
 use crate::sync::Ordering;
 
 /// Memory of a ring whose size is known when it compiles, aligned so that not a byte is lost.
@@ -427,15 +428,39 @@ impl ReservedRun<'_, '_> {
     /// Publishes what is before `end` as one event. An `end` that is not in the run, behind its first byte, publishes nothing.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn publish_to(self, end: *mut u8) {
-        let half = self.half;
-        if end <= half.at || end > half.run_end {
-            return;
+        if self.half.at < end && end <= self.half.run_end {
+            // SAFETY: just compared.
+            unsafe { self.publish_to_unchecked(end) };
         }
+    }
+
+    /// The same without asking.
+    ///
+    /// # Safety
+    ///
+    /// `end` is the address of a byte of the run that is not its first one, or of the byte behind its last.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    unsafe fn publish_to_unchecked(self, end: *mut u8) {
+        let half = self.half;
+        debug_assert!(half.at < end && end <= half.run_end, "the caller's promise");
         // What is in the run is in the head's lap. That has begun, or this is its first frame.
         if !HAS_RUNS && half.at == half.arena.byte(0) {
             half.begin_lap(end);
         }
         half.publish(half.at.with_addr(end.addr()));
+    }
+}
+
+impl Run<'_, '_> {
+    /// Publishes the bytes before `end` as one event.
+    ///
+    /// # Safety
+    ///
+    /// `end` is the address of one of [`bytes_mut`](Run::bytes_mut) that is not the first one, or of the byte behind the last.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(crate) unsafe fn commit_to(self, end: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { self.reserved.publish_to_unchecked(end) };
     }
 }
 

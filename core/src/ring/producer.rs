@@ -154,7 +154,7 @@ impl Grant<'_, '_> {
 /// A [`Grant`] of as much as can be had without looking for more.
 #[must_use = "an uncommitted grant is thrown away"]
 pub struct Run<'a, 'm> {
-    reserved: ReservedRun<'a, 'm>,
+    pub(super) reserved: ReservedRun<'a, 'm>,
 }
 
 impl Run<'_, '_> {
@@ -172,12 +172,6 @@ impl Run<'_, '_> {
         if let Some(end) = end {
             self.reserved.publish_to(end);
         }
-    }
-
-    /// The same up to this address; one that is not among the bytes publishes nothing.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn commit_to(self, end: *mut u8) {
-        self.reserved.publish_to(end);
     }
 }
 

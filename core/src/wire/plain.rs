@@ -1,7 +1,7 @@
 //! The usual event, written in one go: what nine captures of ten take, and what their cost is measured on.
 //!
-//! In: an [`Event`] that says nothing [rare](crate::event::Rare). Out: exactly the bytes that [`event`](super::event) would
-//! write, but for the head, which is written last; or nothing: an event that is wrong in any way, that has a value with code
+//! In: what an event says that says nothing [rare](crate::event::Rare), and a run of the ring. Out: a frame in the ring, of
+//! exactly the bytes that [`event`](super::event) would write, the head written last; or nothing: an event that is wrong in any way, that has a value with code
 //! of its own, or for which the room is not plainly enough, is left to that module, which looks at it from the beginning and
 //! says what is wrong. So nothing here decides anything.
 //!
@@ -21,9 +21,10 @@ use super::float;
 use super::simd::Seen;
 use super::writer::{SlotLen, Writer};
 use crate::common::{BLOCK_BYTES_MIN, Common, ShortCommon};
-use crate::event::{EVENT_KEY, Event, ID_KEY, NAME_SLOT_BYTES, Name};
+use crate::event::{EVENT_KEY, Event, ID_KEY, NAME_SLOT_BYTES, Name, Usual};
 use crate::limits::{DEPTH_MAX, DISTINCT_ID_CHARS_MAX, EVENT_NAME_BYTES_MAX, KEY_BYTES_MAX};
 use crate::property::{KEY_SLOT_BYTES, Key, Property, Value, is_special, key_mask};
+use crate::ring::Run;
 use crate::stamp::HEAD_BYTES;
 
 /// Whether this target takes the short way. A small processor would rather have the flash.
@@ -68,11 +69,31 @@ const _: () = assert!(
     "a property with a key from its slot, or a number, takes less than one of texts"
 );
 
+/// Commits the event as a frame of at most `most` bytes of the run; `put_head` is called when all but the head is written.
+/// `None` if that is for somebody else to do; then nothing has happened.
+#[inline(always)]
+pub(crate) fn write<'c, T>(
+    event: Usual<'_>,
+    short: &ShortCommon,
+    common: impl Fn() -> Common<'c>,
+    mut run: Run<'_, '_>,
+    most: usize,
+    put_head: impl FnOnce(&mut [u8; HEAD_BYTES]) -> T,
+) -> Option<T> {
+    let room = run.bytes_mut().get_mut(..most)?;
+    let end = write_body(event, short, common, room)?;
+    // Last, so that neither time nor uuid takes up registers while the rest is written.
+    let head = put_head(room.first_chunk_mut()?);
+    // SAFETY: the frame that ends there begins with the room, which is the run's beginning, and is longer than a head.
+    unsafe { run.commit_to(end) };
+    Some(head)
+}
+
 /// Writes the event at the start of `room` as a frame whose head is missing, and returns where in it the frame ends. `None` if
 /// that is for somebody else to do; what `room` holds then is of no use.
 #[inline(always)]
-pub(crate) fn write<'c>(
-    event: &Event<'_>,
+fn write_body<'c>(
+    event: Usual<'_>,
     short: &ShortCommon,
     common: impl Fn() -> Common<'c>,
     room: &mut [u8],
@@ -86,13 +107,15 @@ pub(crate) fn write<'c>(
     if room.len() < ROOM_BYTES_MIN {
         return None;
     }
-    let mut before = room.len() - (PROPERTIES_FEW * PROPERTY_BYTES + MARGIN);
-    if event.properties.len() > PROPERTIES_FEW {
-        before = room_before(event.properties.len(), room.len())?;
-    }
     let start = room.as_mut_ptr();
+    let before = room.len() - (PROPERTIES_FEW * PROPERTY_BYTES + MARGIN);
     // SAFETY: the prelude ends before the limit, and what all properties take and the margin are behind it in the room.
-    let (at, limit) = unsafe { (start.add(HEAD_BYTES), start.add(before)) };
+    let (at, mut limit) = unsafe { (start.add(HEAD_BYTES), start.add(before)) };
+    if event.properties.len() > PROPERTIES_FEW {
+        let before = room_before(event.properties.len(), room.len())?;
+        // SAFETY: as above.
+        limit = unsafe { start.add(before) };
+    }
     let mut pen = Pen { at, limit, seen: Seen::nothing() };
     // SAFETY: head, name, id and the beginning of the block take `PRELUDE_BYTES_MAX` bytes at most, name and id being
     // checked to be within their limits; so what is stored, slots included, lies before the limit or in the margin.
@@ -101,29 +124,32 @@ pub(crate) fn write<'c>(
         match event.name {
             Name::Literal(literal) => {
                 pen.slot(&literal.slot, literal.len);
-                pen.text(id)?;
+                pen.text::<true>(id)?;
             }
             Name::Text(name) => {
                 if name.len().wrapping_sub(1) >= EVENT_NAME_BYTES_MAX {
                     return None;
                 }
                 pen.fixed(EVENT_KEY);
-                pen.text(name.as_bytes())?;
+                pen.text::<true>(name.as_bytes())?;
                 pen.fixed(ID_KEY);
-                pen.text(id)?;
+                pen.text::<true>(id)?;
             }
         }
         if short.len.get() != 0 {
             pen.slot(&short.block, short.len);
         } else {
-            pen.common(event, &common())?;
+            pen.common(event.properties, &common())?;
         }
     }
     for property in event.properties {
         pen.property(property)?;
     }
     if pen.seen.needs_escape() {
-        return write_escaped(event, &common(), room);
+        // SAFETY: what is before the limit is in the room, of which there is no other reference any more. As long as it was is
+        // something that nobody else wants to know, and would be one more thing to remember.
+        let room = unsafe { slice::from_raw_parts_mut(start, pen.limit as usize - start as usize) };
+        return write_escaped(&event.into(), &common(), room);
     }
     // SAFETY: behind the properties the margin has room for the tail.
     unsafe { pen.fixed(FRAME_TAIL) };
@@ -176,7 +202,7 @@ impl Pen {
         match property.key {
             Key::Literal(literal) => {
                 // SAFETY: what of the slot is kept is the property's; what it is longer lies in the margin at worst.
-                unsafe { self.slot(&literal.slot, literal.len) };
+                unsafe { self.key_slot(&literal.slot, literal.len) };
             }
             Key::Text(key) => {
                 let key = key.as_bytes();
@@ -190,7 +216,7 @@ impl Pen {
                 // SAFETY: there is room for what surrounds the key in any case, as for a short one.
                 unsafe {
                     self.fixed(b",\"");
-                    self.text(key)?;
+                    self.text::<false>(key)?;
                     self.fixed(b"\":\"");
                     self.at = self.at.sub(1);
                 }
@@ -200,7 +226,7 @@ impl Pen {
             // SAFETY: there is room for the quotes in any case, as for a short text. The first one is there already.
             unsafe {
                 self.advance(1);
-                self.text(text.as_bytes())?;
+                self.text::<false>(text.as_bytes())?;
                 self.fixed(b"\"");
             }
             return Some(());
@@ -322,14 +348,32 @@ impl Pen {
         }
     }
 
+    /// A [`slot`](Pen::slot) of which most use half: the other half costs more to store than to ask about.
+    ///
+    /// # Safety
+    ///
+    /// [`KEY_SLOT_BYTES`] bytes at the cursor are granted.
+    #[inline(always)]
+    unsafe fn key_slot(&mut self, slot: &[u8; KEY_SLOT_BYTES], len: SlotLen<KEY_SLOT_BYTES>) {
+        const HALF: usize = KEY_SLOT_BYTES / 2;
+        // SAFETY: the caller's promise; both halves are in the slot, of which less than all is kept.
+        unsafe {
+            ptr::copy_nonoverlapping(slot.as_ptr(), self.at, HALF);
+            if len.get() > HALF {
+                ptr::copy_nonoverlapping(slot.as_ptr().add(HALF), self.at.add(HALF), HALF);
+            }
+            self.advance(len.get());
+        }
+    }
+
     /// Super properties that are not short, or have names.
     ///
     /// # Safety
     ///
     /// [`BLOCK_BYTES_MIN`] bytes at the cursor are granted.
     #[inline(always)]
-    unsafe fn common(&mut self, event: &Event<'_>, common: &Common<'_>) -> Option<()> {
-        if common.has_names() && may_hide(event, common) {
+    unsafe fn common(&mut self, properties: &[Property<'_>], common: &Common<'_>) -> Option<()> {
+        if common.has_names() && may_hide(properties, common) {
             return None;
         }
         let (block, len) = (common.block(), common.len());
@@ -351,23 +395,23 @@ impl Pen {
     }
 
     /// Text as it is, in pieces that overlap and are never read past its end; whether a byte of it needed an escape is asked
-    /// at the end. `None` if it is not short and does not end before the limit.
+    /// at the end. `None` if it is not short, does not end before the limit, and was not granted.
     ///
     /// # Safety
     ///
-    /// [`SHORT_TEXT_BYTES_MAX`] bytes at the cursor are granted, or `text.len()` if that is less.
+    /// [`SHORT_TEXT_BYTES_MAX`] bytes at the cursor are granted, or `text.len()` if that is less or the text `IS_GRANTED`.
     #[inline(always)]
-    unsafe fn text(&mut self, text: &[u8]) -> Option<()> {
+    unsafe fn text<const IS_GRANTED: bool>(&mut self, text: &[u8]) -> Option<()> {
         let (from, to, len) = (text.as_ptr(), self.at, text.len());
         // SAFETY: each offset below plus the width of its access is at most `len`, which bounds both the text read and the
-        // memory written: that is granted by this function's contract up to 32 bytes, and beyond because it ends before the
-        // limit. All accesses are unaligned ones.
+        // memory written: that is granted by this function's contract up to 32 bytes, and beyond by the same or because it
+        // ends before the limit. All accesses are unaligned ones.
         unsafe {
             if len >= 16 {
                 let last = len - 16;
                 if last <= SHORT_TEXT_BYTES_MAX - 16 {
                     self.seen.copy_both_16(from, to, last);
-                } else if !self.reaches(len) {
+                } else if !IS_GRANTED && !self.reaches(len) {
                     return None;
                 } else {
                     let mut offset = 0;
@@ -412,8 +456,8 @@ unsafe fn copy_long(bytes: &[u8], to: *mut u8) {
 /// Whether a property may have the name of a super property, which then must not be written.
 #[cold]
 #[inline(never)]
-fn may_hide(event: &Event<'_>, common: &Common<'_>) -> bool {
-    let mask = event.properties.iter().fold(0, |mask, property| {
+fn may_hide(properties: &[Property<'_>], common: &Common<'_>) -> bool {
+    let mask = properties.iter().fold(0, |mask, property| {
         mask | match property.key {
             Key::Literal(literal) => literal.mask,
             Key::Text(key) => key_mask(key.as_bytes()),
@@ -497,9 +541,10 @@ mod tests {
         let mut memory = vec![0xee; room + 256];
         let stamp = stamper.stamp(NOW);
         let start = memory.as_ptr().addr();
-        let len = write(event, &common.short(), || *common, &mut memory[..room]).map(|end| end.addr() - start);
+        let usual = event.usual()?;
+        let len = write_body(usual, &common.short(), || *common, &mut memory[..room]).map(|end| end.addr() - start);
         assert!(memory[room..].iter().all(|byte| *byte == 0xee), "written beyond the room");
-        let long = write(event, &ShortCommon::NONE, || *common, &mut memory[..room]).map(|end| end.addr() - start);
+        let long = write_body(usual, &ShortCommon::NONE, || *common, &mut memory[..room]).map(|end| end.addr() - start);
         assert_eq!(len, long, "a short block is a block");
         put_head(stamper.head(), &stamp, memory.first_chunk_mut().unwrap());
         memory.truncate(len?);
@@ -614,9 +659,9 @@ mod tests {
         }
     }
 
-    /// Also one that is rare in name only, whose encoding another module decides about.
+    /// Rare is also what is so in name only, whose encoding another module decides about.
     #[test]
-    fn what_is_rare_is_left_alone_by_the_lane() {
+    fn what_is_rare_is_not_usual_and_the_rest_is_taken_by_the_lane() {
         let memory = vec![0; Ring::bytes_for(16_384)].leak();
         let (producer, consumer) = Ring::format(memory).unwrap().split();
         let mut lane = Lane::new(producer, Stamper::new([1, 2]), 8, 4096);
@@ -626,10 +671,10 @@ mod tests {
             lane.capture(&event, &Common::default(), NOW).unwrap();
         }
         for rare in [event.set(&[]), event.groups(&[]), Event::personless("n"), Event::identify("i")] {
-            assert_eq!(lane.capture_plain(&rare, &ShortCommon::NONE, Common::default, NOW), None);
+            assert!(rare.usual().is_none());
         }
-        assert_eq!(consumer.pending(), 2);
-        assert!(lane.capture_plain(&event, &ShortCommon::NONE, Common::default, NOW).is_some());
+        let usual = event.usual().unwrap();
+        assert!(lane.capture_plain(usual, &ShortCommon::NONE, Common::default, NOW).is_some());
         assert_eq!(consumer.pending(), 3);
     }
 

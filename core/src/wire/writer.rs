@@ -583,10 +583,12 @@ const _: () = assert!(UUID_LOW_COVER <= UUID_LOW_END && UUID_LOW_END < HEAD_BYTE
 /// [`HEAD_BYTES`] bytes can be written at `to`.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
 unsafe fn put_own(stamp: &Stamp, to: *mut u8) {
-    // SAFETY: `UUID_LOW_END` and `MICROS_AT + 3` are at most `HEAD_BYTES`, as an assertion above says and one in `stamp.rs`.
+    let [a, b, c] = three_digits(stamp.micros);
+    // SAFETY: `UUID_LOW_END` and `MICROS_AT + 4` are at most `HEAD_BYTES`, as an assertion above says and one in `stamp.rs`.
     unsafe {
         simd::put_uuid_low(stamp.low, to.add(UUID_LOW_AT));
-        to.add(MICROS_AT).cast::<[u8; 3]>().write_unaligned(three_digits(stamp.micros));
+        // With what stands behind them, as one store: an exchange waits for each.
+        to.add(MICROS_AT).cast::<[u8; 4]>().write_unaligned([a, b, c, b'Z']);
     }
 }
 

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use quillet_core::{CaptureError, Common, CommonError, Consumer, Event, Gauge, Lane, Producer};
-use quillet_core::{Property, ShortCommon, Stamper, Timestamp, Uuid};
+use quillet_core::{Property, ShortCommon, Stamper, Timestamp, Usual, Uuid};
 
 use crate::arena::{Ends, Held};
 use crate::capture::guarded;
@@ -126,7 +126,7 @@ impl Lanes {
     /// Captures a usual event in the lane this thread used last, if nobody is in it, nothing has changed and there is room.
     /// `None` means that nothing has happened; [`capture`](Lanes::capture) is for the rest.
     #[inline(always)]
-    pub(crate) fn capture_plain(&self, event: &Event<'_>) -> Option<Uuid> {
+    pub(crate) fn capture_plain(&self, event: Usual<'_>) -> Option<Uuid> {
         // First: the counter takes as long as a third of all the rest, unless there is something to wait for meanwhile. There
         // is: an exchange is not done before the stores of the capture before it are.
         let count = sys::ticks();
