@@ -18,7 +18,9 @@ How much
   --threads T        capturing threads (default 1)
   --seconds S        for how long (default 10)
   --pace burst|spin  how a thread waits: sleeps a millisecond and catches up, or spins until each event is due, which
-                     spends its core but keeps it warm (default burst)
+                     spends its core but keeps it warm (default spin up to 1 M/s where each thread can have a core and
+                     one is left, and burst otherwise, as in a search: the first event after a sleep is as slow as
+                     whatever a program does first after one)
   --sample N         takes the time of every Nth capture (default 1; 16 above 1 M/s)
   --search           looks for the highest rate without loss, in runs of --seconds; --rate is where it begins
   --bursts           captures into a large queue instead, without delivering: how many a second, by one thread and by
@@ -63,7 +65,7 @@ pub(crate) struct Args {
     pub(crate) rate: u64,
     pub(crate) threads: usize,
     pub(crate) seconds: f64,
-    pub(crate) pace: Pace,
+    pub(crate) pace: Option<Pace>,
     pub(crate) sample: Option<u64>,
     pub(crate) search: bool,
     pub(crate) bursts: bool,
@@ -83,8 +85,17 @@ pub(crate) struct Args {
 impl Args {
     /// Of how many captures one has its time taken.
     pub(crate) fn sample(&self) -> u64 {
-        let by_rate = if (1..=1_000_000).contains(&self.rate) { 1 } else { 16 };
-        self.sample.unwrap_or(by_rate).max(1)
+        self.sample.unwrap_or(if self.is_slow() { 1 } else { 16 }).max(1)
+    }
+
+    /// How threads wait on a machine of so many cores.
+    pub(crate) fn pace(&self, cores: usize) -> Pace {
+        let is_roomy = self.is_slow() && self.threads < cores && !self.search;
+        self.pace.unwrap_or(if is_roomy { Pace::Spin } else { Pace::Burst })
+    }
+
+    fn is_slow(&self) -> bool {
+        (1..=1_000_000).contains(&self.rate)
     }
 }
 
@@ -94,7 +105,7 @@ impl Default for Args {
             rate: 10_000,
             threads: 1,
             seconds: 10.0,
-            pace: Pace::Burst,
+            pace: None,
             sample: None,
             search: false,
             bursts: false,
@@ -125,11 +136,11 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Long("threads") => args.threads = parser.value()?.parse::<usize>()?.max(1),
             Long("seconds") => args.seconds = parser.value()?.parse::<f64>()?.clamp(0.01, 86_400.0),
             Long("pace") => {
-                args.pace = parser.value()?.parse_with(|word| match word {
+                args.pace = Some(parser.value()?.parse_with(|word| match word {
                     "burst" => Ok(Pace::Burst),
                     "spin" => Ok(Pace::Spin),
                     _ => Err("burst or spin"),
-                })?;
+                })?);
             }
             Long("sample") => args.sample = Some(parser.value()?.parse_with(number)?),
             Long("search") => args.search = true,
@@ -188,8 +199,22 @@ mod tests {
             panic!("not a run")
         };
         assert_eq!((args.rate, args.threads, args.batch, args.gzip), (1_500_000, 2, Some(3_000), true));
-        assert_eq!((args.pace, args.sample(), args.queue), (Pace::Spin, 16, None));
+        assert_eq!((args.pace(1), args.sample(), args.queue), (Pace::Spin, 16, None));
         assert!(matches!(parsed("--sink").unwrap(), Command::Sink(Count::Lines)));
+    }
+
+    #[test]
+    fn threads_spin_where_each_has_a_core_and_one_is_left() {
+        let pace = |line: &str| match parsed(line).unwrap() {
+            Command::Run(args) => args.pace(2),
+            _ => panic!("not a run"),
+        };
+        for line in ["", "--rate 1M", "--rate 10k --threads 1"] {
+            assert_eq!(pace(line), Pace::Spin, "{line}");
+        }
+        for line in ["--rate 0", "--rate 1_000_001", "--threads 2", "--search", "--pace burst"] {
+            assert_eq!(pace(line), Pace::Burst, "{line}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn print_all(args: &Args, scale: Scale, shot: &Shot) {
         0 => "as fast as possible".to_owned(),
         rate => format!("{} events/s", grouped(rate)),
     };
-    let pace = if args.pace == Pace::Spin { "spinning" } else { "in bursts" };
+    let pace = if args.pace(usage::cores()) == Pace::Spin { "spinning" } else { "in bursts" };
     let compressed = if args.gzip { ", gzip" } else { "" };
     println!(
         "asked for    {rate}, {} producing {pace}, {} s{compressed}; load {}",

@@ -147,7 +147,8 @@ fn produce(args: &Args, scale: Scale, client: &Client, together: &Barrier) -> (u
     let mut offered = 0;
     together.wait();
     let before = usage::of_this_thread();
-    let mut pacer = Pacer::start(args.rate as f64 / args.threads as f64, args.seconds, args.pace, scale);
+    let mut pacer =
+        Pacer::start(args.rate as f64 / args.threads as f64, args.seconds, args.pace(usage::cores()), scale);
     while let Some(due) = pacer.due() {
         for _ in 0..due {
             let checkout = checkouts.next();

@@ -32,6 +32,11 @@ pub(crate) fn load() -> String {
     load.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
+/// Threads that can run at the same time, as far as the system tells.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The first number of the file is nanoseconds on a core.
 fn cpu(path: &str) -> Duration {
     let text = fs::read_to_string(path).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! The usual event, written in one go: what nine captures of ten take, and what their cost is measured on.
 //!
 //! In: what an event says that says nothing [rare](crate::event::Rare), and a run of the ring. Out: a frame in the ring, of
-//! exactly the bytes that [`event`](super::event) would write, the head written last; or nothing: an event that is wrong in any way, that has a value with code
-//! of its own, or for which the room is not plainly enough, is left to that module, which looks at it from the beginning and
-//! says what is wrong. So nothing here decides anything.
+//! exactly the bytes that [`event`](super::event) would write, the head written last; or nothing: an event that is wrong in any
+//! way, that has a value with code of its own, or for which the room is not plainly enough, is left to that module, which
+//! looks at it from the beginning and says what is wrong. So nothing here decides anything.
 //!
 //! What makes it short: no survey ahead, but room for a few properties of short texts from the start, and a question only
 //! about what is longer; no branch per text, but one question at the end whether any byte of any text needed an escape; a
