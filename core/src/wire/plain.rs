@@ -348,7 +348,8 @@ impl Pen {
         }
     }
 
-    /// A [`slot`](Pen::slot) of which most use half: the other half costs more to store than to ask about.
+    /// A [`slot`](Pen::slot) of which most use half: the other half costs more to store than to ask about. Behind what is in use
+    /// there is one byte more that counts, the quote that text begins with.
     ///
     /// # Safety
     ///
@@ -359,7 +360,7 @@ impl Pen {
         // SAFETY: the caller's promise; both halves are in the slot, of which less than all is kept.
         unsafe {
             ptr::copy_nonoverlapping(slot.as_ptr(), self.at, HALF);
-            if len.get() > HALF {
+            if len.get() >= HALF {
                 ptr::copy_nonoverlapping(slot.as_ptr().add(HALF), self.at.add(HALF), HALF);
             }
             self.advance(len.get());
@@ -517,6 +518,7 @@ fn is_odd(key: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
+    use std::boxed::Box;
     use std::string::String;
     use std::vec::Vec;
     use std::{format, vec};
@@ -525,6 +527,8 @@ mod tests {
 
     use super::*;
     use crate::capture::Lane;
+    use crate::event::LiteralName;
+    use crate::property::LiteralKey;
     use crate::raw::RawJson;
     use crate::ring::Ring;
     use crate::stamp::Stamper;
@@ -582,6 +586,20 @@ mod tests {
         };
         let event = Event::new("a name at run time", "customer-7").properties(properties);
         assert_eq!(plain(&event, &common, 1 << 16).unwrap(), general(&event, &common).unwrap());
+    }
+
+    #[test]
+    fn literal_keys_and_names_of_every_length_are_written() {
+        let common = Common::default();
+        let text = |len| -> &'static str { "x".repeat(len).leak() };
+        for len in 1..=KEY_SLOT_BYTES.max(NAME_SLOT_BYTES) {
+            let key: &'static LiteralKey = Box::leak(Box::new(LiteralKey::new(text(len))));
+            let name: &'static LiteralName = Box::leak(Box::new(LiteralName::new(text(len))));
+            let values = [Value::Str("text"), Value::Str(""), Value::Int(1), Value::Null, Value::Object(&[])];
+            let properties = values.map(|value| Property::literal(key, value));
+            let event = Event::literal(name, "customer-7").properties(&properties);
+            assert_eq!(plain(&event, &common, 8192).unwrap(), general(&event, &common).unwrap(), "{len}");
+        }
     }
 
     #[test]
