@@ -348,8 +348,8 @@ impl Pen {
         }
     }
 
-    /// A [`slot`](Pen::slot) of which most use half: the other half costs more to store than to ask about. Behind what is in use
-    /// there is one byte more that counts, the quote that text begins with.
+    /// A [`slot`](Pen::slot) of which most use half: the other half costs more to store than to ask about. Behind what is in
+    /// use there is one byte more that counts, the quote that text begins with.
     ///
     /// # Safety
     ///
