@@ -69,7 +69,6 @@ impl<'m> Lane<'m> {
     /// [`capture`](Lane::capture) does.
     ///
     /// `short` is what `common` gives, if that [is short](Common::short); `now` is asked for the time when all else is written.
-    #[doc(hidden)]
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub fn capture_plain<'c, T>(
         &mut self,

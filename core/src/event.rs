@@ -52,7 +52,6 @@ impl<'a> Event<'a> {
     }
 
     /// What the event says, if that is nothing but a name, an id and properties.
-    #[doc(hidden)]
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub fn usual(&self) -> Option<Usual<'a>> {
         let &Self { name, distinct_id, properties, ref rare } = self;
@@ -237,13 +236,16 @@ impl Rare<'_> {
     const ODD: Self = Self { is_odd: true, ..Self::NONE };
 }
 
-/// What a usual event says. Six words that need not be in memory: where the event is made in the call that captures it,
-/// they go from the caller to the ring in registers.
+/// What a [usual](Event::usual) event says. Six words that need not be in memory: where the event is made in the call that
+/// captures it, they go from the caller to the ring in registers.
 #[derive(Clone, Copy, Debug)]
-#[doc(hidden)]
 pub struct Usual<'a> {
+    /// The event's name.
+    #[doc(hidden)]
     pub name: Name<'a>,
+    /// Who it is about.
     pub distinct_id: &'a str,
+    /// What it says.
     pub properties: &'a [Property<'a>],
 }
 

@@ -129,9 +129,9 @@ pub use ring::{model as ring_model, splice as ring_splice};
 
 // In the order of the data's path.
 pub use decimal::Decimal;
-pub use event::{Event, LiteralName};
+pub use event::{Event, LiteralName, Usual};
 #[doc(hidden)]
-pub use event::{Name, RenderedName, Usual};
+pub use event::{Name, RenderedName};
 pub use exception::{Cause, Exception, Frame, Image, Level, Mechanism};
 #[doc(hidden)]
 pub use property::Key;
