@@ -134,21 +134,21 @@ impl<S: Source> FastClock<S> {
             // No overflow: the window is four milliseconds' ticks, so the product is below 2³² · 4000 and a little.
             self.base.carried_on(since.wrapping_mul(self.scale) >> 32)
         } else {
-            self.read(since)
+            self.read()
         }
     }
 
-    /// Reads the real clock. `since` is what was counted before it: a thread put to sleep in between finds itself outside of
-    /// the window, or at worst ahead by what is left of it.
+    /// Reads the real clock, and the counter once more: the caller may have counted before it was put to sleep, or before
+    /// somebody else read the clock. A thread put to sleep between the two below finds itself outside of the window, or at
+    /// worst ahead by what is left of it.
     #[cold]
     #[inline(never)]
-    fn read(&mut self, since: u64) -> Timestamp {
-        // Added up again here, so that the caller need not keep it.
-        let ticks = self.base_ticks.wrapping_add(since);
-        let now = self.source.wall();
-        if self.is_steady {
-            self.learn(ticks, now);
+    fn read(&mut self) -> Timestamp {
+        if !self.is_steady {
+            return self.source.wall();
         }
+        let (ticks, now) = (self.source.ticks(), self.source.wall());
+        self.learn(ticks, now);
         now
     }
 
@@ -293,6 +293,29 @@ mod tests {
         machine.ask(&mut clock, 5_000, 1);
         assert_eq!(machine.ask(&mut clock, 1_000, 4_400), 0);
         assert_eq!(machine.readings_in(&mut clock, 100, 60_000_000), 100);
+    }
+
+    /// Threads count before they enter a lane, and may be put to sleep before they do.
+    #[test]
+    fn a_count_that_was_taken_long_ago_says_nothing_about_the_rate_or_later_times() {
+        let machine = Machine::new(3_000);
+        let mut clock = FastClock::new(machine.clone());
+        machine.ask(&mut clock, 5_000, 1);
+        for late in [1, 100, 1_000, 3_999, 1_000_000] {
+            // Another thread reads the clock meanwhile.
+            machine.pass(5_000);
+            let count = machine.ticks.get();
+            machine.pass(late);
+            clock.now();
+            assert_eq!(clock.at(count).as_unix_micros(), machine.wall.get(), "{late} µs late");
+            assert!(machine.readings_in(&mut clock, 1_000, 1) <= 1, "{late} µs late: the rate is still known");
+            // Nobody does.
+            machine.pass(5_000);
+            let count = machine.ticks.get();
+            machine.pass(late);
+            assert_eq!(clock.at(count).as_unix_micros(), machine.wall.get(), "{late} µs late");
+            assert!(machine.ask(&mut clock, 1_000, 1) <= 2, "{late} µs late");
+        }
     }
 
     #[test]
