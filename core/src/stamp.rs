@@ -129,10 +129,12 @@ impl Stamper {
         &self.head
     }
 
-    /// The time of an event at the end of a long burst, or after the clock was set back.
+    /// The time of an event at the end of a long burst, or after the clock was set back: no more ahead than a burst may be. A
+    /// clock that is carried on between readings corrects itself by a microsecond now and then; that must not undo the burst.
     #[inline(never)]
     fn far_ahead(&self, now: u64) -> u64 {
-        if self.last == now.saturating_add(AHEAD_MICROS_MAX) { self.last } else { now }
+        let most = now.saturating_add(AHEAD_MICROS_MAX);
+        if self.last.saturating_sub(most) <= AHEAD_MICROS_MAX { most } else { now }
     }
 
     /// Writes another millisecond into the head; returns the microseconds since it began.
@@ -230,6 +232,14 @@ mod tests {
         assert_eq!(seen[5_000], 9_005_000);
         assert_eq!(seen[5_999], 9_005_000);
         assert_eq!(times(&mut stamper, &[9_005_001]), [9_005_001]);
+    }
+
+    #[test]
+    fn a_clock_that_corrects_itself_in_a_burst_takes_times_back_by_no_more() {
+        let mut stamper = Stamper::new([1, 2]);
+        times(&mut stamper, &[9_000_000; 6_000]);
+        let seen = times(&mut stamper, &[8_999_998, 8_999_999, 9_000_000, 9_000_001, 8_995_001]);
+        assert_eq!(seen, [9_004_998, 9_004_999, 9_005_000, 9_005_001, 9_000_001]);
     }
 
     #[test]
