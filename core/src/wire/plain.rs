@@ -1,6 +1,6 @@
 //! The usual event, written in one go: what nine captures of ten take, and what their cost is measured on.
 //!
-//! In: what an event says that says nothing [rare](crate::event::Rare), and a run of the ring. Out: a frame in the ring, of
+//! In: the parts of an event that says nothing [rare](crate::event::Rare), and a run of the ring. Out: a frame in the ring, of
 //! exactly the bytes that [`event`](super::event) would write, the head written last; or nothing: an event that is wrong in any
 //! way, that has a value with code of its own, or for which the room is not plainly enough, is left to that module, which
 //! looks at it from the beginning and says what is wrong. So nothing here decides anything.
