@@ -42,14 +42,19 @@ impl Inner {
         if shared.gates() != GATES_OPEN || scope::is_entered() {
             return None;
         }
-        let uuid = shared.lanes.capture_plain(event)?;
-        if shared.asleep.load(Ordering::Relaxed) {
-            self.wake_if_due();
-        }
-        Some(uuid)
+        Some(self.committed(shared.lanes.capture_plain(event)?))
     }
 
-    /// [`Shared::wake_if_due`], of which only the client itself need be at hand here.
+    /// After a commit: has the flush thread woken if it sleeps.
+    #[inline(always)]
+    fn committed(&self, uuid: Uuid) -> Uuid {
+        if self.shared.asleep.load(Ordering::Relaxed) {
+            self.wake_if_due();
+        }
+        uuid
+    }
+
+    /// Has whoever is asleep woken, if that is due. A capture needs nothing at hand for it but the client.
     #[cold]
     #[inline(never)]
     fn wake_if_due(&self) {
@@ -94,15 +99,12 @@ impl Inner {
             let now = self.shared.wall_clock.now();
             guarded(|| self.shared.lanes.capture_with(&event.properties(&properties), &common.as_common(), now))
         });
-        if captured.is_ok() && self.shared.asleep.load(Ordering::Relaxed) {
-            self.shared.wake_if_due();
-        }
-        captured.map_err(|reason| self.shared.refuse(self.shared.why_refused(reason)))
+        captured.map(|uuid| self.committed(uuid)).map_err(|reason| self.shared.refuse(self.shared.why_refused(reason)))
     }
 
     fn commit(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
         match event.usual().and_then(|event| self.shared.lanes.capture_plain(event)) {
-            Some(uuid) => Ok(self.shared.committed(uuid)),
+            Some(uuid) => Ok(self.committed(uuid)),
             None => self.commit_any(event),
         }
     }
@@ -112,7 +114,7 @@ impl Inner {
     #[inline(never)]
     fn commit_any(&self, event: &Event<'_>) -> Result<Uuid, CaptureError> {
         match self.shared.lanes.capture(event) {
-            Ok(uuid) => Ok(self.shared.committed(uuid)),
+            Ok(uuid) => Ok(self.committed(uuid)),
             Err(reason) => Err(self.shared.refuse(self.shared.why_refused(reason))),
         }
     }
@@ -180,6 +182,8 @@ fn capture_literal(
     }
 }
 
+/// The parts once more: a `Usual` that another function is given is in memory from the beginning, which costs eleven
+/// instructions of the short way.
 #[cold]
 #[inline(never)]
 fn literal_other(

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
 
-use quillet_core::{CaptureError, Stats, Uuid};
+use quillet_core::{CaptureError, Stats};
 
 use crate::clock::SystemClock;
 use crate::crash::Crash;
@@ -121,15 +121,6 @@ impl Shared {
             self.wake();
         }
         reason
-    }
-
-    /// After a commit: has the flush thread woken if it sleeps.
-    #[inline(always)]
-    pub(crate) fn committed(&self, uuid: Uuid) -> Uuid {
-        if self.asleep.load(Ordering::Relaxed) {
-            self.wake_if_due();
-        }
-        uuid
     }
 
     /// After a commit while the flush thread sleeps: wakes it if there is enough to do. The one system call a capture may
